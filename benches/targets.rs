@@ -1,0 +1,274 @@
+//! Compares `heph run` with turbo and with a bare loop of the same commands. See docs/benchmarks.md.
+//!
+//! Options: `--pairs N` (7), `--targets N` (1000), `--large N` (10000, 0 to leave it out), `--peer DIR` (where turbo is),
+//! `--only cold|null|large`.
+
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a benchmark that cannot measure ends"
+)]
+
+mod measure;
+mod rusage;
+mod workspace;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use heph_tests::{Environment, heph_program, repository};
+use measure::{Sample, Series, Side, interleave, ms, ratio};
+use workspace::Shape;
+
+struct Options {
+    pairs: usize,
+    targets: usize,
+    large: usize,
+    peer: Option<PathBuf>,
+    only: Option<String>,
+}
+
+impl Options {
+    fn read() -> Self {
+        let mut options = Self {
+            pairs: 7,
+            targets: 1000,
+            large: 10_000,
+            peer: None,
+            only: None,
+        };
+        let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().unwrap_or_else(|| panic!("{name} needs a value"));
+            let number = || {
+                value
+                    .parse()
+                    .unwrap_or_else(|_| panic!("{name} needs a number, not {value}"))
+            };
+            match name.as_str() {
+                "--pairs" => options.pairs = number(),
+                "--targets" => options.targets = number(),
+                "--large" => options.large = number(),
+                "--peer" => {
+                    options.peer = Some(PathBuf::from(value)).filter(|peer| peer.join("turbo").is_file())
+                }
+                "--only" => options.only = Some(value),
+                _ => panic!("unknown option {name}"),
+            }
+        }
+        options
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == part)
+    }
+}
+
+fn main() {
+    let options = Options::read();
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("load before: {}", load.trim());
+    if options.peer.is_none() {
+        println!("turbo is not there: heph is measured alone");
+    }
+    let shape = Shape::of(options.targets);
+    if options.wants("cold") {
+        cold(&options, shape);
+    }
+    if options.wants("null") {
+        null(&options, shape);
+    }
+    if options.wants("large") && options.large > 0 {
+        large(&options, shape, Shape::of(options.large));
+    }
+}
+
+/// heph in one isolation, with a home and a workspace of its own.
+struct Heph(Environment);
+
+impl Heph {
+    fn new(shape: Shape, isolation: &str) -> Self {
+        let environment = Environment::bare();
+        workspace::write_heph(&environment.root(), shape, isolation);
+        Self(environment)
+    }
+
+    fn run(&self) -> Sample {
+        let mut command = Command::new(heph_program());
+        command
+            .args(["run", "-q", "//..."])
+            .current_dir(self.0.root())
+            .env_clear()
+            .envs(self.0.variables());
+        measure::run(&mut command)
+    }
+
+    fn run_cold(&self) -> Sample {
+        let _ = std::fs::remove_dir_all(self.0.home());
+        self.run()
+    }
+}
+
+/// turbo, without its daemon and without npm's own start for each task.
+struct Turbo {
+    environment: Environment,
+    path: String,
+}
+
+impl Turbo {
+    fn new(shape: Shape, peer: &Path) -> Self {
+        let environment = Environment::bare();
+        workspace::write_turbo(&environment.root(), shape);
+        let path = format!(
+            "{}:{}:/usr/local/bin:/usr/bin:/bin",
+            repository().join("benches").display(),
+            peer.display()
+        );
+        Self { environment, path }
+    }
+
+    fn run(&self) -> Sample {
+        let mut command = Command::new("turbo");
+        command
+            .args(["run", "build", "--output-logs=none", "--ui=stream"])
+            .current_dir(self.environment.root());
+        command
+            .env_clear()
+            .envs(self.environment.variables())
+            .env("PATH", &self.path);
+        command
+            .env("TURBO_TELEMETRY_DISABLED", "1")
+            .env("DO_NOT_TRACK", "1");
+        measure::run(&mut command)
+    }
+
+    fn run_cold(&self) -> Sample {
+        for made in [".turbo", "node_modules/.cache"] {
+            let _ = std::fs::remove_dir_all(self.environment.path(made));
+        }
+        self.run()
+    }
+}
+
+/// The commands alone, one after the other; in one process, so that nothing but spawning and the commands counts.
+struct Bare {
+    environment: Environment,
+    commands: Vec<(String, String)>,
+}
+
+impl Bare {
+    fn new(shape: Shape) -> Self {
+        let environment = Environment::bare();
+        let commands = workspace::write_bare(&environment.root(), shape);
+        Self {
+            environment,
+            commands,
+        }
+    }
+
+    fn run(&self) -> Sample {
+        let mut sum = Sample::default();
+        for (directory, text) in &self.commands {
+            let mut command = Command::new("/bin/sh");
+            command
+                .args(["-eu", "-c", text])
+                .current_dir(self.environment.path(directory))
+                .env_clear();
+            command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+            let one = measure::run_quiet(&mut command);
+            sum.wall += one.wall;
+            sum.usage.cpu += one.usage.cpu;
+        }
+        sum
+    }
+}
+
+/// Everything is built with nothing stored.
+fn cold(options: &Options, shape: Shape) {
+    println!("cold, {} targets:", shape.targets);
+    let (standard, strict, bare) = (
+        Heph::new(shape, "standard"),
+        Heph::new(shape, "strict"),
+        Bare::new(shape),
+    );
+    let turbo = options.peer.as_deref().map(|peer| Turbo::new(shape, peer));
+    let mut sides: Vec<Side<'_>> = vec![
+        ("heph standard", Box::new(|| standard.run_cold())),
+        ("heph strict", Box::new(|| strict.run_cold())),
+        ("bare commands", Box::new(|| bare.run())),
+    ];
+    if let Some(turbo) = &turbo {
+        sides.push(("turbo", Box::new(|| turbo.run_cold())));
+    }
+    let series = interleave(options.pairs.div_ceil(2), &mut sides);
+    let [standard, strict, bare, turbo @ ..] = series.as_slice() else {
+        unreachable!("three sides at least")
+    };
+    for (name, side) in [("standard", standard), ("strict", strict)] {
+        println!(
+            "  {name}: {:.2} ms of cpu a target beyond its command",
+            beyond(side, bare, shape)
+        );
+    }
+    if let [turbo] = turbo {
+        println!(
+            "  turbo: {:.2} ms of cpu a target beyond its command",
+            beyond(turbo, bare, shape)
+        );
+        println!(
+            "  heph standard / turbo: {:.2} of its cpu",
+            ratio(standard, turbo, |sample| sample.usage.cpu)
+        );
+    }
+}
+
+fn beyond(side: &Series, bare: &Series, shape: Shape) -> f64 {
+    (side.median_cpu_ms() - bare.median_cpu_ms()) / shape.targets as f64
+}
+
+/// Nothing has changed.
+fn null(options: &Options, shape: Shape) {
+    println!("nothing changed, {} targets:", shape.targets);
+    let heph = Heph::new(shape, "standard");
+    let turbo = options.peer.as_deref().map(|peer| Turbo::new(shape, peer));
+    let mut sides: Vec<Side<'_>> = vec![("heph", Box::new(|| heph.run()))];
+    if let Some(turbo) = &turbo {
+        sides.push(("turbo", Box::new(|| turbo.run())));
+    }
+    let series = interleave(options.pairs, &mut sides);
+    if let [heph, turbo] = series.as_slice() {
+        println!(
+            "  heph / turbo: {:.2} of its wall time",
+            ratio(heph, turbo, |sample| sample.wall)
+        );
+        println!(
+            "  heph / turbo: {:.2} of its cpu",
+            ratio(heph, turbo, |sample| sample.usage.cpu)
+        );
+    }
+}
+
+/// How cost grows with the graph.
+fn large(options: &Options, small: Shape, large: Shape) {
+    println!("{} targets next to {}:", large.targets, small.targets);
+    let (few, many) = (Heph::new(small, "standard"), Heph::new(large, "standard"));
+    few.run();
+    let first = many.run();
+    println!(
+        "  cold: wall {:.0} ms, cpu {:.0} ms, peak {:.0} MB",
+        ms(first.wall),
+        ms(first.usage.cpu),
+        first.usage.peak_memory as f64 / 1e6
+    );
+    let mut sides: Vec<Side<'_>> = vec![
+        ("null, many", Box::new(|| many.run())),
+        ("null, few", Box::new(|| few.run())),
+    ];
+    let series = interleave(options.pairs, &mut sides);
+    if let [many, few] = series.as_slice() {
+        println!(
+            "  many / few: {:.2} of the wall time",
+            ratio(many, few, |sample| sample.wall)
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! Prints docs/cli.md.
+
+fn main() {
+    print!("{}", heph_client::reference::page());
+}

@@ -1,0 +1,70 @@
+//! `heph tool …`
+
+use clap::Subcommand;
+use heph_common::Exit;
+
+use super::{build_fmt, cache, clean, completions, gen_gitignore};
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::service::Service;
+use crate::views;
+use crate::workspace::Workspace;
+
+/// Helps around the workspace.
+#[derive(clap::Args, Debug)]
+pub struct ToolArgs {
+    #[command(subcommand)]
+    tool: Tool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Tool {
+    BuildFmt(build_fmt::BuildFmtArgs),
+    GenGitignore(gen_gitignore::GenGitignoreArgs),
+    Clean(clean::CleanArgs),
+    /// Removes what has not been used for longest from the store, down to the size limit; as `heph cache gc`.
+    Gc,
+    Completions(completions::CompletionsArgs),
+    /// Looks into the store.
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Cache(CacheTool),
+}
+
+#[derive(Subcommand, Debug)]
+enum CacheTool {
+    /// Shows where a result came from, and what it is made of.
+    Inspect {
+        /// The key: 64 hex digits, as `heph inspect hashin` shows it.
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+}
+
+pub(super) fn run(context: &Context, args: ToolArgs) -> Result<Exit> {
+    match args.tool {
+        Tool::BuildFmt(args) => build_fmt::run(context, &args),
+        Tool::GenGitignore(args) => gen_gitignore::run(context, &args),
+        Tool::Clean(args) => clean::run(context, &args),
+        Tool::Gc => cache::collect(context),
+        Tool::Completions(args) => completions::run(context, &args),
+        Tool::Cache(CacheTool::Inspect { key }) => inspect(context, &key),
+    }
+}
+
+fn inspect(context: &Context, key: &str) -> Result<Exit> {
+    if key.len() != 64 || !key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(
+            CommandError::usage(format!("'{key}' is not a key: expected 64 hex digits"))
+                .hint("heph inspect hashin ADDRESS shows the key of a target"),
+        );
+    }
+    let workspace = Workspace::open_or_home(context)?;
+    let what = heph_proto::maintain_request::What::Inspect(heph_proto::StoreInspect {
+        key: key.to_lowercase(),
+    });
+    let document = Service::connect(&workspace)?.maintain(&workspace, what)?;
+    context.show(&document, |document| {
+        views::result(document, context.terminal.out)
+    })?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,5 @@
+//! The `heph` program.
+
+fn main() -> std::process::ExitCode {
+    heph_client::main()
+}

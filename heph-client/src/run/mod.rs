@@ -1,0 +1,338 @@
+//! One run: the conversation with the service, the commands that it asks for, and everybody who watches.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use heph_proto::heph_client::HephClient;
+use heph_proto::run_event::Event as Told;
+use heph_proto::run_request::Request;
+use heph_proto::{
+    CancelRun, Execute, Executed, Finished, Notice, Outputs, Plan, Report, RunEvent, RunRequest, Spawned,
+    Start, WriteTree, Written,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use crate::error::Result;
+use crate::render::{Event, Observer};
+use crate::signals::Signals;
+
+pub mod approval;
+pub mod outputs;
+pub mod profile;
+pub mod record;
+pub mod report;
+
+/// Times a second that what runs is shown anew.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Messages on their way to the service; more than commands can run at once.
+const REQUESTS: usize = 1024;
+
+/// Runs commands and writes files on this machine.
+pub trait Executor: Send + Sync + 'static {
+    /// Takes what a plan says for those after it, in the order in which they come.
+    fn learn(&self, _plan: &mut Plan) {}
+    /// Runs a plan to its end, or a shell in its place, and says on `progress` when its command has been started.
+    fn execute(
+        &self,
+        id: u64,
+        plan: Plan,
+        shell: bool,
+        progress: Progress,
+    ) -> impl Future<Output = Report> + Send;
+    /// Puts files into the source tree; how many changed.
+    fn write_tree(&self, write: WriteTree) -> impl Future<Output = Written> + Send;
+    /// Kills the command of one plan.
+    fn kill(&self, id: u64);
+    /// Kills all commands and starts no other.
+    fn kill_all(&self);
+}
+
+/// How a plan that is under way tells the run about itself.
+#[derive(Clone)]
+pub struct Progress {
+    id: u64,
+    done: mpsc::UnboundedSender<Done>,
+    spawned: Arc<Mutex<Vec<(u64, Instant)>>>,
+    /// Whether the service waits to hear of it.
+    is_told: bool,
+}
+
+impl Progress {
+    /// The command runs now.
+    ///
+    /// Who shows it hears of it with the next thing that happens: waking the run for each would cost more than the rest.
+    pub fn spawned(&self) {
+        lock(&self.spawned).push((self.id, Instant::now()));
+        if self.is_told {
+            // Nobody listens when the run has ended.
+            let _ = self.done.send(Done::Spawned(self.id));
+        }
+    }
+
+    /// Nothing is drawn on the terminal until [`Progress::resume`]; returns when that is so.
+    pub async fn suspend(&self) {
+        let (quiet, is_quiet) = oneshot::channel();
+        let _ = self.done.send(Done::Suspend(quiet));
+        let _ = is_quiet.await;
+    }
+
+    /// The terminal is no longer needed.
+    pub fn resume(&self) {
+        let _ = self.done.send(Done::Resume);
+    }
+}
+
+/// What a run begins with.
+#[derive(Debug, Default)]
+pub struct Opening {
+    /// What is asked for.
+    pub start: Start,
+    /// What this side has to say before anything happens.
+    pub notices: Vec<Notice>,
+}
+
+/// What a run left behind.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// The last event.
+    pub finished: Finished,
+    /// Outputs of selected targets, when they were asked for.
+    pub outputs: Vec<Outputs>,
+    /// Files of the source tree that the run itself wrote, relative to the root.
+    pub written: HashSet<PathBuf>,
+}
+
+/// Runs once, as `opening` says, and tells `observers` what happens.
+pub async fn run<E: Executor>(
+    client: &mut HephClient<Channel>,
+    opening: Opening,
+    executor: Arc<E>,
+    signals: &mut Signals,
+    observers: &mut [Box<dyn Observer>],
+) -> Result<Ended> {
+    let (requests, receiver) = mpsc::channel(REQUESTS);
+    let Opening { start, notices } = opening;
+    let selector = start.selector.clone();
+    let is_shell = start.shell;
+    let mut conversation = Conversation {
+        began: Instant::now(),
+        requests,
+        executor,
+        observers,
+        plans: HashMap::new(),
+        spawned: Arc::default(),
+        log_lines: start.log_lines,
+        ended: Ended::default(),
+    };
+    conversation.tell(&Event::Begin(&selector));
+    for notice in &notices {
+        conversation.tell(&Event::Notice(notice));
+    }
+    conversation.send(Request::Start(start)).await;
+    let mut events = client.run(ReceiverStream::new(receiver)).await?.into_inner();
+    // Bounded by the plans under way, whose number the service decides.
+    let (done, mut reports) = mpsc::unbounded_channel();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut is_over = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.asked() => conversation.cancel(is_over).await,
+            _ = tick.tick(), if !is_over => conversation.tick(),
+            Some(report) = reports.recv() => conversation.done(report).await,
+            event = events.message() => match event? {
+                Some(RunEvent { event: Some(Told::Finished(mut finished)) }) => {
+                    is_over = true;
+                    if is_shell && finished.exit_code == 0 {
+                        // Whoever leaves a shell has seen what there was to see.
+                        finished.summary = None;
+                    }
+                    conversation.tell(&Event::Finished(&finished));
+                    conversation.ended.finished = finished;
+                }
+                Some(RunEvent { event: Some(event) }) => conversation.event(event, &done),
+                Some(RunEvent { event: None }) => {}
+                // Between the last event and the end of the stream, what was learnt is written down for the next run.
+                None if is_over => return Ok(conversation.ended),
+                None => {
+                    conversation.executor.kill_all();
+                    return Err(tonic::Status::unavailable("its service ended before the run did").into());
+                }
+            },
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Something that this side was asked to do has been done.
+enum Done {
+    Spawned(u64),
+    Executed(u64, Box<Report>),
+    Written(String, Written),
+    Suspend(oneshot::Sender<()>),
+    Resume,
+}
+
+struct Conversation<'a, E> {
+    began: Instant,
+    requests: mpsc::Sender<RunRequest>,
+    executor: Arc<E>,
+    observers: &'a mut [Box<dyn Observer>],
+    /// Addresses of the plans that are under way.
+    plans: HashMap<u64, String>,
+    /// Plans whose commands were started since the last look.
+    spawned: Arc<Mutex<Vec<(u64, Instant)>>>,
+    /// Lines of a failed command's log that are shown.
+    log_lines: u32,
+    ended: Ended,
+}
+
+impl<E: Executor> Conversation<'_, E> {
+    fn tell_spawned(&mut self) {
+        let spawned = std::mem::take(&mut *lock(&self.spawned));
+        for (id, when) in spawned {
+            if let Some(address) = self.plans.get(&id) {
+                let at = when.saturating_duration_since(self.began);
+                for observer in self.observers.iter_mut() {
+                    observer.see(at, &Event::Started(address));
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, event: &Event<'_>) {
+        self.tell_spawned();
+        let at = self.began.elapsed();
+        for observer in self.observers.iter_mut() {
+            observer.see(at, event);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.tell_spawned();
+        let at = self.began.elapsed();
+        for observer in self.observers.iter_mut() {
+            observer.tick(at);
+        }
+    }
+
+    async fn send(&mut self, request: Request) {
+        // A service that is gone is noticed at the events.
+        let _ = self
+            .requests
+            .send(RunRequest {
+                request: Some(request),
+            })
+            .await;
+    }
+
+    async fn cancel(&mut self, is_over: bool) {
+        if !is_over {
+            self.tell(&Event::Cancelling);
+        }
+        self.executor.kill_all();
+        self.send(Request::Cancel(CancelRun {})).await;
+    }
+
+    fn event(&mut self, event: Told, done: &mpsc::UnboundedSender<Done>) {
+        match event {
+            Told::Execute(execute) => self.execute(execute, done),
+            Told::Write(write) => self.write(write, done),
+            Told::Kill(kill) => self.executor.kill(kill.id),
+            Told::Planned(planned) => self.tell(&Event::Planned(&planned)),
+            Told::Target(mut target) => {
+                if let (0, Some(failed)) = (self.log_lines, &mut target.failed) {
+                    failed.log_tail.clear();
+                }
+                self.tell(&Event::Target(&target));
+            }
+            Told::UpToDate(up_to_date) => self.tell(&Event::UpToDate(up_to_date.count)),
+            Told::Notice(notice) => self.tell(&Event::Notice(&notice)),
+            Told::WouldRun(would) => self.tell(&Event::WouldRun(&would)),
+            Told::Waiting(waiting) => self.tell(&Event::Waiting(&waiting.address, waiting.pid)),
+            Told::Outputs(outputs) => {
+                self.tell(&Event::Outputs(&outputs));
+                self.ended.outputs.push(outputs);
+            }
+            // The loop ends with it.
+            Told::Finished(_) => {}
+        }
+    }
+
+    fn execute(&mut self, execute: Execute, done: &mpsc::UnboundedSender<Done>) {
+        let Execute {
+            id,
+            plan,
+            shell,
+            tell_spawned,
+        } = execute;
+        let mut plan = plan.unwrap_or_default();
+        self.executor.learn(&mut plan);
+        self.plans.insert(id, plan.address.clone());
+        let executor = Arc::clone(&self.executor);
+        let progress = Progress {
+            id,
+            done: done.clone(),
+            spawned: Arc::clone(&self.spawned),
+            is_told: tell_spawned,
+        };
+        tokio::spawn(async move {
+            let done = progress.done.clone();
+            let report = Box::new(executor.execute(id, plan, shell, progress).await);
+            let _ = done.send(Done::Executed(id, report));
+        });
+    }
+
+    fn write(&mut self, write: WriteTree, done: &mpsc::UnboundedSender<Done>) {
+        if !write.frozen {
+            self.ended
+                .written
+                .extend(write.files.iter().map(|file| PathBuf::from(&file.path)));
+        }
+        let executor = Arc::clone(&self.executor);
+        let done = done.clone();
+        tokio::spawn(async move {
+            let address = write.address.clone();
+            let written = executor.write_tree(write).await;
+            let _ = done.send(Done::Written(address, written));
+        });
+    }
+
+    async fn done(&mut self, done: Done) {
+        match done {
+            Done::Spawned(id) => self.send(Request::Spawned(Spawned { id })).await,
+            Done::Executed(id, report) => {
+                self.tell_spawned();
+                self.plans.remove(&id);
+                self.send(Request::Executed(Executed {
+                    id,
+                    report: Some(*report),
+                }))
+                .await;
+            }
+            Done::Suspend(quiet) => {
+                self.tell(&Event::Suspended);
+                let _ = quiet.send(());
+            }
+            Done::Resume => self.tell(&Event::Resumed),
+            Done::Written(address, written) => {
+                if written.changed > 0 {
+                    self.tell(&Event::Wrote(&address, written.changed));
+                }
+                self.send(Request::Written(written)).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

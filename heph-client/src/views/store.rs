@@ -1,0 +1,82 @@
+//! What the store holds.
+
+use serde_json::Value;
+
+use super::{columns, list_of, number_of, text_of};
+use crate::terminal::Style;
+use crate::words;
+
+/// What the store holds and how much room it takes.
+pub fn statistics(document: &Value, style: Style) -> String {
+    let count = |key: &str, noun: &str| words::counted(number_of(&document[key]), noun);
+    let bytes = |key: &str| words::size(number_of(&document[key]));
+    let all = number_of(&document["blob_bytes"]) + number_of(&document["index_bytes"]);
+    let kinds: Vec<String> = list_of(&document["kinds"])
+        .iter()
+        .map(|kind| format!("{} {}", number_of(&kind["results"]), text_of(&kind["kind"])))
+        .collect();
+    let results = match kinds.len() {
+        0 | 1 => number_of(&document["results"]).to_string(),
+        _ => format!("{} ({})", number_of(&document["results"]), kinds.join(", ")),
+    };
+    let rows = [
+        ("home", text_of(&document["home"]).to_owned()),
+        ("results", results),
+        (
+            "blobs",
+            format!("{}, {}", number_of(&document["blobs"]), bytes("blob_bytes")),
+        ),
+        ("index", bytes("index_bytes")),
+        (
+            "in all",
+            format!(
+                "{} of at most {}",
+                style.bold(&words::size(all)),
+                bytes("max_bytes")
+            ),
+        ),
+        (
+            "sandboxes",
+            format!(
+                "{}, {}",
+                number_of(&document["sandboxes"]),
+                bytes("sandbox_bytes")
+            ),
+        ),
+        ("running", count("live_runs", "run")),
+    ];
+    columns(rows.iter().map(|(name, value)| (*name, value.clone())))
+}
+
+/// One result and where it came from.
+pub fn result(document: &Value, style: Style) -> String {
+    let text = |key: &str| text_of(&document[key]).to_owned();
+    let number = |key: &str| number_of(&document[key]);
+    let duration = std::time::Duration::from_millis(number("duration_ms"));
+    let rows = [
+        ("key", text("key")),
+        ("kind", text("kind")),
+        ("address", style.bold(&text("address"))),
+        ("platform", text("platform")),
+        ("sandbox", text("sandbox")),
+        ("made by", format!("heph {}", text("producer"))),
+        ("took", words::duration(duration)),
+        ("exit code", number("exit_code").to_string()),
+    ];
+    let mut text = columns(rows.iter().map(|(name, value)| (*name, value.clone())));
+    for (key, title) in [("outputs", "outputs"), ("parts", "key parts")] {
+        let items = list_of(&document[key]);
+        if items.is_empty() {
+            continue;
+        }
+        text.push_str(&format!("{title}\n"));
+        for item in items {
+            let name = item["path"]
+                .as_str()
+                .or(item["label"].as_str())
+                .unwrap_or_default();
+            text.push_str(&format!("  {:<12} {name}\n", super::short(&item["digest"])));
+        }
+    }
+    text
+}

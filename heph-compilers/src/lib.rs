@@ -1,0 +1,1 @@
+//! What heph knows of compilers.

@@ -1,0 +1,91 @@
+//! Files that differ from a commit, as git sees them.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::problem::Problem;
+use crate::tree::WORKSPACE_MARK;
+
+/// Workspace-relative paths that differ from a commit: changed, added, removed, untracked.
+#[derive(Debug, Default)]
+pub struct Changes {
+    paths: HashSet<String>,
+}
+
+impl Changes {
+    /// What differs between the commit that `reference` names and the files of the workspace.
+    ///
+    /// Fails when the workspace is in no git repository or the commit is not known there.
+    pub fn since(root: &Path, reference: &str) -> Result<Self, Problem> {
+        if reference.starts_with('-') {
+            return Err(Problem::new(format!("'{reference}' is not a git reference")));
+        }
+        let commit = format!("{reference}^{{commit}}");
+        git(root, &["rev-parse", "--verify", "--quiet", &commit]).map_err(|problem| {
+            match problem.message.is_empty() {
+                true => Problem::new(format!("git knows no commit '{reference}'"))
+                    .hint("name a branch, a tag or a commit that is there; in CI, fetch it first"),
+                false => problem,
+            }
+        })?;
+        let mut paths = HashSet::new();
+        for arguments in [
+            [
+                "diff",
+                "--name-only",
+                "--no-renames",
+                "--relative",
+                "-z",
+                reference,
+                "--",
+            ]
+            .as_slice(),
+            &["ls-files", "--others", "--exclude-standard", "-z"],
+        ] {
+            let output = git(root, arguments)?;
+            paths.extend(
+                output
+                    .split(|byte| *byte == 0)
+                    .filter(|path| !path.is_empty())
+                    .map(|path| String::from_utf8_lossy(path).into_owned()),
+            );
+        }
+        Ok(Self { paths })
+    }
+
+    /// Whether this path differs.
+    pub fn contains(&self, path: &str) -> bool {
+        self.paths.contains(path)
+    }
+
+    /// Whether the settings of the workspace, or of a profile, differ; or what directories belong to it.
+    pub fn has_settings(&self) -> bool {
+        self.paths().any(|path| path.ends_with(WORKSPACE_MARK))
+    }
+
+    /// All paths that differ.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().map(String::as_str)
+    }
+}
+
+fn git(root: &Path, arguments: &[&str]) -> Result<Vec<u8>, Problem> {
+    let mut command = Command::new("git");
+    command
+        .arg("-C")
+        .arg(root)
+        .args(["-c", "core.quotePath=false"])
+        .args(arguments)
+        .stdin(Stdio::null());
+    let output = command.output().map_err(|error| {
+        Problem::new(format!("git could not be run: {error}"))
+            .hint("install git, or leave out changed() and --since")
+    })?;
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(Problem::new(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        )),
+    }
+}

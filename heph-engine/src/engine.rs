@@ -1,0 +1,244 @@
+//! The engine of one coordinator: its store, its locks, and the workspaces that are warm.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender};
+use heph_cache::{LockBackend as StoreLock, MemoryOptions, Store, StoreError, StoreOptions};
+use heph_common::config::{Config, LockBackend};
+use heph_common::query::Query;
+use heph_common::{Digest, Exit};
+use heph_proto::{Finished, RunError, RunEvent, SandboxMode, Start, Summary, run_event};
+
+use crate::problem::{Problem, Problems};
+use crate::run::{Message, Outcome, Run, Services};
+use crate::slots::Slots;
+use crate::workspace::snapshot;
+use crate::workspace::{Request, Workspace, settings_digest};
+
+/// What is needed to open an engine.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// The home, absolute.
+    pub home: PathBuf,
+    /// Merged configuration; settings of the home are taken from it.
+    pub config: Arc<Config>,
+    /// Job slots.
+    pub jobs: u32,
+    /// Name of this build of heph: state of another build is not read.
+    pub build: String,
+}
+
+/// Store, locks and warm workspaces of one home.
+#[derive(Debug)]
+pub struct Engine {
+    options: EngineOptions,
+    services: Services,
+    workspaces: Mutex<Workspaces>,
+}
+
+/// Warm workspaces by root and the digest of their settings.
+type Workspaces = HashMap<(PathBuf, Digest), Arc<Mutex<Workspace>>>;
+
+/// The workspace of a request, read from its message.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Absolute path of its root.
+    pub root: PathBuf,
+    /// Merged configuration.
+    pub config: Arc<Config>,
+    /// Package of the caller's directory.
+    pub package: String,
+    /// The caller's environment.
+    pub environment: Arc<BTreeMap<String, String>>,
+}
+
+impl Engine {
+    /// Opens the store of a home. Fails when it cannot be written or read.
+    pub fn open(options: EngineOptions) -> Result<Self, StoreError> {
+        let config = &options.config;
+        let store = Store::open(&options.home, store_options(config))?;
+        let services = Services {
+            store: Arc::new(store),
+            slots: Arc::new(Slots::new(options.jobs)),
+        };
+        Ok(Self {
+            options,
+            services,
+            workspaces: Mutex::default(),
+        })
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.services.store
+    }
+
+    /// Its home.
+    pub fn home(&self) -> &Path {
+        &self.options.home
+    }
+
+    /// The warm state of a workspace: from memory, else from what an earlier process left.
+    pub fn workspace(&self, asked: &Asked) -> Result<Arc<Mutex<Workspace>>, Problems> {
+        let key = (asked.root.clone(), settings_digest(&asked.config));
+        if let Some(known) = lock(&self.workspaces).get(&key) {
+            let known = Arc::clone(known);
+            lock(&known).set_config(Arc::clone(&asked.config));
+            return Ok(known);
+        }
+        let mut workspace = Workspace::open(&asked.root, &self.options.home, Arc::clone(&asked.config))?;
+        workspace.load(&self.snapshot_file(asked));
+        let workspace = Arc::new(Mutex::new(workspace));
+        let mut workspaces = lock(&self.workspaces);
+        Ok(Arc::clone(workspaces.entry(key).or_insert(workspace)))
+    }
+
+    fn snapshot_file(&self, asked: &Asked) -> PathBuf {
+        let state = heph_common::home::Home::at(&self.options.home)
+            .state_dir()
+            .join(&self.options.build);
+        snapshot::file(&state, &asked.root, &asked.config)
+    }
+
+    /// Leaves what is known of a workspace to the next process, and waits until results are on disk.
+    pub fn save(&self, asked: &Asked) {
+        if let Ok(workspace) = self.workspace(asked)
+            && let Err(error) = lock(&workspace).save(&self.snapshot_file(asked))
+        {
+            tracing::warn!("what is known of the workspace could not be saved: {error}");
+        }
+        if let Err(error) = self.services.store.flush() {
+            tracing::warn!("results could not be written to the store: {error}");
+        }
+    }
+
+    /// One run, on the caller's thread, from its first event to its last. What it hears comes through `inbox`; `own` sends there.
+    pub fn run(
+        &self,
+        start: &Start,
+        own: Sender<Message>,
+        inbox: &Receiver<Message>,
+        events: &dyn Fn(RunEvent),
+    ) {
+        if let Err(problems) = self.try_run(start, own, inbox, events) {
+            let exit = exit_of(&problems);
+            let error = wire_error(exit, problems);
+            let finished = Finished {
+                exit_code: exit.code().into(),
+                summary: Some(Summary::default()),
+                error: Some(error),
+            };
+            events(RunEvent {
+                event: Some(run_event::Event::Finished(finished)),
+            });
+        }
+    }
+
+    fn try_run(
+        &self,
+        start: &Start,
+        own: Sender<Message>,
+        inbox: &Receiver<Message>,
+        events: &dyn Fn(RunEvent),
+    ) -> Result<(), Problems> {
+        let asked = Asked::read(start.workspace.as_ref())?;
+        let live = self.services.store.begin_run();
+        if let Err(error) = &live {
+            tracing::warn!("the run could not be announced to others that trim the store: {error}");
+        }
+        let query = Query::parse(&start.query, "").map_err(|error| vec![Problem::new(error.to_string())])?;
+        let workspace = self.workspace(&asked)?;
+        let request = self.request(&asked, start.selector.clone(), &start.since, start.sandbox());
+        let prepared = lock(&workspace).prepare(&query, &request)?;
+        // The last event is held back until what was learnt is with the workspace.
+        let Outcome {
+            lasts,
+            used,
+            finished,
+        } = Run::new(&prepared, start, &self.services, (own, inbox), events).run();
+        lock(&workspace).remember(&prepared, lasts);
+        events(RunEvent {
+            event: Some(run_event::Event::Finished(finished)),
+        });
+        self.services.store.touch(&used);
+        drop(live);
+        Ok(())
+    }
+
+    /// What a request says, in the engine's words.
+    pub fn request(&self, asked: &Asked, selector: String, since: &str, sandbox: SandboxMode) -> Request {
+        Request {
+            selector,
+            since: (!since.is_empty()).then(|| since.to_owned()),
+            environment: Arc::clone(&asked.environment),
+            sandbox,
+        }
+    }
+}
+
+impl Asked {
+    /// Reads the workspace of a request.
+    pub fn read(workspace: Option<&heph_proto::Workspace>) -> Result<Self, Problems> {
+        let workspace = workspace.ok_or_else(|| vec![Problem::new("the request names no workspace")])?;
+        let config: Config = serde_json::from_slice(&workspace.config).map_err(|error| {
+            vec![Problem::new(format!(
+                "the request's configuration cannot be read: {error}"
+            ))]
+        })?;
+        Ok(Self {
+            root: PathBuf::from(&workspace.root),
+            config: Arc::new(config),
+            package: workspace.package.clone(),
+            environment: Arc::new(
+                workspace
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect(),
+            ),
+        })
+    }
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        spill_threshold: config.cache.spill_threshold.bytes(),
+        max_size: config.cache.max_size.map(|size| size.bytes()),
+        memory: MemoryOptions {
+            per_entry: config.mem_cache.per_entry.bytes() as usize,
+            capacity: config.mem_cache.capacity.bytes() as usize,
+        },
+        lock: match config.lock.backend {
+            LockBackend::Fs => StoreLock::Fs,
+            LockBackend::Mem => StoreLock::Mem,
+        },
+        ..StoreOptions::default()
+    }
+}
+
+/// The exit code of a request that failed as a whole.
+pub fn exit_of(problems: &[Problem]) -> Exit {
+    match problems {
+        [problem] if problem.message.starts_with("no targets matched") => Exit::Failure,
+        _ => Exit::Usage,
+    }
+}
+
+/// Problems as the wire has them.
+pub fn wire_error(exit: Exit, problems: Problems) -> RunError {
+    let problems = problems.into_iter().map(|problem| heph_proto::Problem {
+        message: problem.message,
+        place: problem.place.map(|place| place.to_string()).unwrap_or_default(),
+        hint: problem.hint.unwrap_or_default(),
+    });
+    RunError {
+        exit_code: exit.code().into(),
+        problems: problems.collect(),
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,110 @@
+//! Why a target would run: what its key has that no earlier one had.
+
+use heph_cache::Store;
+use heph_common::Digest;
+use serde::Serialize;
+
+use super::walk::{Knowledge, Walk};
+use super::{Answer, VERSION, json};
+use crate::keying::is_input;
+use crate::miss::{Change, nearest};
+use crate::problem::Problem;
+use crate::run::Prepared;
+
+#[derive(Serialize)]
+struct Miss {
+    version: u32,
+    address: String,
+    status: &'static str,
+    key: Option<String>,
+    nearest: Option<Nearest>,
+    differences: Vec<Difference>,
+    missing: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Nearest {
+    key: String,
+    created_unix_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Difference {
+    label: String,
+    change: &'static str,
+    before: Option<String>,
+    now: Option<String>,
+}
+
+impl From<Change> for Difference {
+    fn from(change: Change) -> Self {
+        let kind = match (&change.before, &change.now) {
+            (None, _) => "added",
+            (_, None) => "removed",
+            _ => "changed",
+        };
+        let hex = |digest: Option<Digest>| digest.map(|digest| digest.to_hex());
+        Self {
+            label: change.label,
+            change: kind,
+            before: hex(change.before),
+            now: hex(change.now),
+        }
+    }
+}
+
+/// Why the selected target would run.
+pub(super) fn miss(prepared: &Prepared, store: &Store) -> Answer {
+    let walk = Walk::new(prepared, store)?;
+    let id = *prepared
+        .selected
+        .first()
+        .ok_or_else(|| Problem::new("no target is selected"))?;
+    let definition = &prepared.graph.node(id).definition;
+    if let Some((_, problem)) = walk.wrong_needs(id).next() {
+        return Err(problem.clone().at(definition.place.clone()).into());
+    }
+    if let Knowledge::Wrong(problem) = walk.knowledge(id) {
+        return Err(problem.clone().into());
+    }
+    let (key, parts) = walk.key(id)?;
+    let missing = walk.missing(id);
+    let address = definition.address.to_string();
+    let mut document = Miss {
+        version: VERSION,
+        status: "hit",
+        key: key.map(|key| key.to_hex()),
+        nearest: None,
+        differences: Vec::new(),
+        missing: missing.iter().map(ToString::to_string).collect(),
+        address,
+    };
+    if !definition.cache.enabled {
+        document.status = "uncached";
+    } else if !matches!(walk.knowledge(id), Knowledge::Known) {
+        let revisions = store.revisions(&prepared.root.to_string_lossy(), &document.address)?;
+        document.status = match (missing.is_empty(), revisions.is_empty()) {
+            (false, _) => "unknown",
+            (true, true) => "new",
+            (true, false) => "differs",
+        };
+        // What a target without result would give is not gone, it is only not there yet.
+        let is_told =
+            |change: &Change| missing.is_empty() || change.now.is_some() || !is_input(&change.label);
+        let same = revisions
+            .iter()
+            .find(|revision| Some(revision.key) == key)
+            .map(|revision| (revision, Vec::new()));
+        if same.is_some() {
+            document.status = "gone";
+        }
+        if let Some((revision, changes)) = same.or_else(|| nearest(&revisions, &parts, is_told)) {
+            document.nearest = Some(Nearest {
+                key: revision.key.to_hex(),
+                created_unix_ms: revision.time_unix_ms,
+            });
+            document.differences = changes.into_iter().map(Difference::from).collect();
+        }
+    }
+    json(&document)
+}

@@ -1,0 +1,109 @@
+//! Job slots of one coordinator, shared by all its runs.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A number of slots, and who wants to hear when one is free.
+pub struct Slots {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    total: u32,
+    used: u32,
+    waiting: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+/// Slots that were taken; given back when this is dropped.
+pub struct Held {
+    slots: Arc<Slots>,
+    count: u32,
+}
+
+impl Slots {
+    /// This many slots; at least one.
+    pub fn new(total: u32) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                total: total.max(1),
+                used: 0,
+                waiting: Vec::new(),
+            }),
+        }
+    }
+
+    /// Takes `count` slots, or all there are when fewer exist. Where that fails, `wake` is called once, when some have
+    /// been given back.
+    pub fn take(self: &Arc<Self>, count: u32, wake: impl FnOnce() + Send + 'static) -> Option<Held> {
+        let mut inner = self.lock();
+        let count = count.clamp(1, inner.total);
+        if inner.used + count > inner.total {
+            // Registered under the same lock, so that no slot is given back in between unheard.
+            inner.waiting.push(Box::new(wake));
+            return None;
+        }
+        inner.used += count;
+        Some(Held {
+            slots: Arc::clone(self),
+            count,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut inner = self.slots.lock();
+        inner.used = inner.used.saturating_sub(self.count);
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        waiting.into_iter().for_each(|wake| wake());
+    }
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.lock();
+        write!(f, "Slots({} of {})", inner.used, inner.total)
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({})", self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Slots;
+
+    #[test]
+    fn slots_are_taken_given_and_announced() {
+        let slots = Arc::new(Slots::new(3));
+        let woken = Arc::new(AtomicU32::new(0));
+        let wake = || {
+            let woken = Arc::clone(&woken);
+            move || {
+                woken.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let two = slots.take(2, wake()).unwrap();
+        assert!(slots.take(2, wake()).is_none());
+        let one = slots.take(1, wake()).unwrap();
+        drop(two);
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        drop(one);
+        assert_eq!(woken.load(Ordering::Relaxed), 1, "who was woken asks again");
+        assert!(
+            slots.take(9, wake()).is_some(),
+            "a target that wants more than there is gets all"
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! The warm state on disk, so that a process that ends leaves it to the next one.
+//!
+//! A file holds a header (magic, format, BLAKE3 of the rest) and the state in postcard. It is only ever an economy:
+//! whatever cannot be read is dropped, and everything in it is proved by `stat` before it is used.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use heph_common::Digest;
+use heph_common::config::Config;
+use serde::{Deserialize, Serialize};
+
+use super::prepare::settings_digest;
+use super::{Directory, Expanded, Package, Workspace};
+use crate::definition::Definition;
+use crate::file_table::FileRecord;
+use crate::graph::{Graph, Id, Inherited, Link, Node};
+use crate::platform::Platform;
+use crate::run::Last;
+use crate::tool::{BaseSet, Tool};
+
+const MAGIC: &[u8; 8] = b"hephgrph";
+/// Raised with every change of the state's types.
+const FORMAT: u32 = 2;
+const HEADER: usize = MAGIC.len() + 4 + Digest::LENGTH;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    root: &'a Path,
+    settings: Digest,
+    generated: Arc<BTreeSet<String>>,
+    packages: &'a HashMap<String, Arc<Package>>,
+    discovered: &'a Option<Vec<String>>,
+    directories: &'a HashMap<String, Directory>,
+    nodes: Vec<WrittenNode<'a>>,
+    globs: &'a HashMap<Id, Arc<Expanded>>,
+    lasts: &'a HashMap<Id, Arc<Last>>,
+    tools: &'a HashMap<String, Arc<Tool>>,
+    base: &'a Option<Arc<BaseSet>>,
+    platform: &'a Option<Arc<Platform>>,
+    files: Vec<FileRecord>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    root: PathBuf,
+    settings: Digest,
+    generated: BTreeSet<String>,
+    packages: HashMap<String, Arc<Package>>,
+    discovered: Option<Vec<String>>,
+    directories: HashMap<String, Directory>,
+    nodes: Vec<ReadNode>,
+    globs: HashMap<Id, Arc<Expanded>>,
+    lasts: HashMap<Id, Arc<Last>>,
+    tools: HashMap<String, Arc<Tool>>,
+    base: Option<Arc<BaseSet>>,
+    platform: Option<Arc<Platform>>,
+    files: Vec<FileRecord>,
+}
+
+/// A node; the definition of a target that people wrote is with its package.
+#[derive(Serialize)]
+struct WrittenNode<'a> {
+    written: Option<(&'a str, &'a str)>,
+    generated: Option<&'a Definition>,
+    digest: Digest,
+    links: &'a [Link],
+    inherited: Option<&'a Inherited>,
+    native: bool,
+}
+
+#[derive(Deserialize)]
+struct ReadNode {
+    written: Option<(String, String)>,
+    generated: Option<Definition>,
+    digest: Digest,
+    links: Vec<Link>,
+    inherited: Option<Box<Inherited>>,
+    native: bool,
+}
+
+/// Where the state of a workspace with these settings is kept, below a directory of this build's state.
+pub fn file(state: &Path, root: &Path, config: &Config) -> PathBuf {
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update(root.as_os_str().as_encoded_bytes())
+        .update(b"\0")
+        .update(settings_digest(config).as_bytes());
+    let name: String = hasher.finalize().to_hex().chars().take(16).collect();
+    state.join(format!("graph-{name}"))
+}
+
+impl Workspace {
+    /// Takes over the state that an earlier process left. `false`: there is none that can be read.
+    pub fn load(&mut self, file: &Path) -> bool {
+        let Some(read) = read(file) else { return false };
+        if read.root != self.root || read.settings != settings_digest(&self.config) {
+            return false;
+        }
+        let Some(nodes) = read
+            .nodes
+            .into_iter()
+            .map(|node| node.with_definition(&read.packages))
+            .collect()
+        else {
+            return false;
+        };
+        self.graph = Arc::new(Graph::of_nodes(nodes));
+        *self.generated.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read.generated);
+        self.declared = None;
+        self.packages = read.packages;
+        self.discovered = read.discovered;
+        self.directories = read.directories;
+        self.globs = read.globs;
+        self.lasts = read.lasts;
+        self.tools = read.tools;
+        self.base = read.base;
+        self.platform = read.platform;
+        self.files.import(read.files);
+        self.dirty = false;
+        true
+    }
+
+    /// Leaves the state to the next process, when there is anything new. A failure costs that process time, nothing else.
+    pub fn save(&mut self, file: &Path) -> io::Result<()> {
+        if !self.dirty {
+            return Ok(());
+        }
+        self.note_directories();
+        let written = Written {
+            root: &self.root,
+            settings: settings_digest(&self.config),
+            generated: Arc::clone(&self.generated.read().unwrap_or_else(PoisonError::into_inner)),
+            packages: &self.packages,
+            discovered: &self.discovered,
+            directories: &self.directories,
+            nodes: self.graph.iter().map(|(_, node)| WrittenNode::of(node)).collect(),
+            globs: &self.globs,
+            lasts: &self.lasts,
+            tools: &self.tools,
+            base: &self.base,
+            platform: &self.platform,
+            files: self.files.export(),
+        };
+        let body = postcard::to_stdvec(&written).map_err(io::Error::other)?;
+        write(file, &body)?;
+        self.dirty = false;
+        Ok(())
+    }
+}
+
+impl<'a> WrittenNode<'a> {
+    fn of(node: &'a Node) -> Self {
+        let definition = &*node.definition;
+        let provided = definition.address.is_provided();
+        Self {
+            written: (!provided).then_some((
+                definition.address.package.as_str(),
+                definition.address.name.as_str(),
+            )),
+            generated: provided.then_some(definition),
+            digest: node.digest,
+            links: &node.links,
+            inherited: node.inherited.as_deref(),
+            native: node.native,
+        }
+    }
+}
+
+impl ReadNode {
+    fn with_definition(self, packages: &HashMap<String, Arc<Package>>) -> Option<Node> {
+        let definition = match (self.written, self.generated) {
+            (Some((package, name)), _) => {
+                Arc::clone(packages.get(&package)?.targets.get(&name)?.as_ref().ok()?)
+            }
+            (None, generated) => Arc::new(generated?),
+        };
+        Some(Node {
+            definition,
+            digest: self.digest,
+            links: self.links,
+            inherited: self.inherited,
+            native: self.native,
+        })
+    }
+}
+
+/// Reads and checks a file; `None` for anything that is not a whole one of this format.
+fn read(file: &Path) -> Option<Read> {
+    let bytes = fs::read(file).ok()?;
+    let (header, body) = bytes.split_at_checked(HEADER)?;
+    let mut expected = header_of(body);
+    expected.truncate(HEADER);
+    if header != expected {
+        tracing::debug!("{} is not a whole snapshot of format {FORMAT}", file.display());
+        return None;
+    }
+    postcard::from_bytes(body).ok()
+}
+
+fn header_of(body: &[u8]) -> Vec<u8> {
+    let mut header = MAGIC.to_vec();
+    header.extend(FORMAT.to_le_bytes());
+    header.extend(Digest::of(body).as_bytes());
+    header
+}
+
+fn write(file: &Path, body: &[u8]) -> io::Result<()> {
+    let directory = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
+    let mut out = fs::File::create(&temporary)?;
+    let written = out
+        .write_all(&header_of(body))
+        .and_then(|()| out.write_all(body))
+        .and_then(|()| fs::rename(&temporary, file));
+    if written.is_err() {
+        // What is left of it helps nobody.
+        drop(fs::remove_file(&temporary));
+    }
+    written
+}

@@ -1,0 +1,2 @@
+//! hephc.
+fn main() {}

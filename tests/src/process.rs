@@ -1,0 +1,120 @@
+//! A call that runs, and its end.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use crate::{Redactor, Run};
+
+/// Waits until something holds; panics with `what` after half a minute.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "waited in vain until {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A call of `heph` that runs.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    report: PathBuf,
+    limit: Duration,
+    started: Instant,
+    redactor: Redactor,
+    output: Vec<JoinHandle<Vec<u8>>>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command, report: PathBuf, limit: Duration, redactor: Redactor) -> Self {
+        let started = Instant::now();
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        let output = [drain(child.stdout.take()), drain(child.stderr.take())].into();
+        Self {
+            child,
+            report,
+            limit,
+            started,
+            redactor,
+            output,
+        }
+    }
+
+    /// The process of `heph` itself.
+    pub fn pid(&self) -> Pid {
+        let mut pid = None;
+        wait_until("heph has started", || {
+            pid = reported(&self.report, "pid ")
+                .pop()
+                .and_then(|text| Pid::from_raw(text.parse().ok()?));
+            pid.is_some()
+        });
+        pid.expect("just waited for")
+    }
+
+    /// Sends a signal to `heph` alone.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).expect("heph still runs");
+    }
+
+    /// Waits for the end. Panics when it left a process behind or took too long.
+    pub fn wait(mut self) -> Run {
+        let mut late = false;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("wait for the reaper") {
+                break status;
+            }
+            if !late && self.started.elapsed() > self.limit {
+                late = true;
+                let _ = rustix::process::kill_process(self.pid(), Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let mut output = self
+            .output
+            .drain(..)
+            .map(|reader| reader.join().expect("read the output"));
+        let run = Run {
+            code: status.code().unwrap_or(-1),
+            stdout: output.next().unwrap_or_default(),
+            stderr: output.next().unwrap_or_default(),
+            wall: self.started.elapsed(),
+            redactor: self.redactor.clone(),
+        };
+        assert!(!late, "heph took longer than {:?}\n{run}", self.limit);
+        let left = reported(&self.report, "left ");
+        assert!(left.is_empty(), "processes were left behind: {left:#?}\n{run}");
+        run
+    }
+}
+
+/// The rest of each line of the report that begins with `prefix`.
+fn reported(report: &Path, prefix: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(report).unwrap_or_default();
+    let whole_lines = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+    whole_lines
+        .lines()
+        .filter_map(|line| line.strip_prefix(prefix))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn drain(from: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut from) = from {
+            let _ = from.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}

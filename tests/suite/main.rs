@@ -1,0 +1,26 @@
+//! What heph promises to those who run it, shown with the real program. `tests/README.md` lists which test shows which promise.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
+mod build_files;
+mod codegen;
+mod commands;
+mod documentation;
+mod drivers;
+mod file_systems;
+mod hello;
+mod host_tools;
+mod incremental;
+mod interrupt;
+mod lua;
+mod messages;
+mod query;
+mod running;
+mod sandbox;
+mod selectors;
+mod settings;
+mod target_keys;
