@@ -285,8 +285,11 @@ fn visible_paths_are_shown_read_only_with_the_links_that_lead_there() {
     };
     // /tmp is private: what is visible of the machine's is shown in it.
     let outside = env!("CARGO_TARGET_TMPDIR");
+    let is_private = ["/tmp", "/var/tmp"]
+        .iter()
+        .any(|private| Path::new(outside).starts_with(private));
     for (parent, siblings) in [
-        (outside, "current\nv2\n"),
+        (outside, if is_private { "current\n" } else { "current\nv2\n" }),
         ("/var/tmp", "current\n"),
         ("/tmp", "current\n"),
     ] {
