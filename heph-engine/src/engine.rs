@@ -84,11 +84,9 @@ impl Engine {
     pub fn workspace(&self, asked: &Asked) -> Result<Arc<Mutex<Workspace>>, Problems> {
         let key = (asked.root.clone(), settings_digest(&asked.config));
         if let Some(known) = lock(&self.workspaces).get(&key) {
-            let known = Arc::clone(known);
-            lock(&known).set_config(Arc::clone(&asked.config));
-            return Ok(known);
+            return Ok(Arc::clone(known));
         }
-        let mut workspace = Workspace::open(&asked.root, &self.options.home, Arc::clone(&asked.config))?;
+        let mut workspace = Workspace::open(&asked.root, &self.options.home, &asked.config)?;
         workspace.load(&self.snapshot_file(asked));
         let workspace = Arc::new(Mutex::new(workspace));
         let mut workspaces = lock(&self.workspaces);
@@ -170,6 +168,7 @@ impl Engine {
     /// What a request says, in the engine's words.
     pub fn request(&self, asked: &Asked, selector: String, since: &str, sandbox: SandboxMode) -> Request {
         Request {
+            config: Arc::clone(&asked.config),
             selector,
             since: (!since.is_empty()).then(|| since.to_owned()),
             environment: Arc::clone(&asked.environment),

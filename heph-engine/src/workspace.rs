@@ -37,7 +37,8 @@ use declared::Declared;
 #[derive(Debug)]
 pub struct Workspace {
     root: PathBuf,
-    config: Arc<Config>,
+    /// See [`settings_digest`].
+    settings: Digest,
     home: PathBuf,
     loader: Loader,
     /// Files that heph has put into the tree: no glob matches them.
@@ -94,7 +95,7 @@ pub struct Package {
 
 impl Workspace {
     /// The workspace at `root`, with nothing known yet. Fails when its plugins are wrong or the root cannot be read.
-    pub fn open(root: &Path, home: &Path, config: Arc<Config>) -> Result<Self, Problems> {
+    pub fn open(root: &Path, home: &Path, config: &Config) -> Result<Self, Problems> {
         let files = FileTable::open(root).map_err(|error| vec![error.into()])?;
         let generated: Arc<RwLock<Arc<BTreeSet<String>>>> = Arc::default();
         let known = Arc::clone(&generated);
@@ -105,12 +106,12 @@ impl Workspace {
                 .contains(path)
         };
         Ok(Self {
-            loader: Loader::new(root, &config, Some(home), Arc::new(is_generated))?,
+            loader: Loader::new(root, config, Some(home), Arc::new(is_generated))?,
             generated,
             declared: None,
             root: root.to_owned(),
             home: home.to_owned(),
-            config,
+            settings: settings_digest(config),
             files: Arc::new(files),
             packages: HashMap::new(),
             discovered: None,
@@ -129,16 +130,6 @@ impl Workspace {
     /// Its root.
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Its merged configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Other settings, of those that do not affect evaluation.
-    pub fn set_config(&mut self, config: Arc<Config>) {
-        self.config = config;
     }
 
     /// What is linked.

@@ -52,7 +52,7 @@ impl Fixture {
             home_directory: None,
         };
         let config = config::load(&options).unwrap().config;
-        Workspace::open(&root, &self.directory.path().join("home"), Arc::new(config)).unwrap()
+        Workspace::open(&root, &self.directory.path().join("home"), &config).unwrap()
     }
 
     fn snapshot(&self) -> PathBuf {
@@ -62,6 +62,7 @@ impl Fixture {
 
 fn prepare(workspace: &mut Workspace, query: &str) -> Result<Prepared, Problems> {
     let request = Request {
+        config: Arc::default(),
         selector: query.to_owned(),
         since: None,
         environment: Arc::default(),

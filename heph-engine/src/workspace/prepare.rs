@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError};
 
-use heph_common::config::Credentials;
+use heph_common::config::{Config, Credentials};
 use heph_common::query::Query;
 use heph_common::{Address, Digest};
 use heph_proto::SandboxMode;
@@ -25,6 +25,8 @@ use crate::tool::{ToolFinder, base_set};
 /// What a request says beside the query.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// The request's own configuration: what of it does not affect evaluation differs between requests.
+    pub config: Arc<Config>,
     /// Query in words of the user.
     pub selector: String,
     /// Only what differs from this commit, and what depends on it.
@@ -151,10 +153,10 @@ impl Workspace {
             }
         };
         let platform = match &self.platform {
-            Some(known) if known.is_current(&self.config.sandbox.system_inputs) => Arc::clone(known),
+            Some(known) if known.is_current(&request.config.sandbox.system_inputs) => Arc::clone(known),
             known => {
                 self.dirty = true;
-                Arc::new(platform(&self.config.sandbox.system_inputs, known.as_deref()).map_err(one)?)
+                Arc::new(platform(&request.config.sandbox.system_inputs, known.as_deref()).map_err(one)?)
             }
         };
         self.base = Some(Arc::clone(&base));
@@ -163,7 +165,7 @@ impl Workspace {
             Credentials::EnvPrefix(prefix) => Some(prefix.clone()),
             Credentials::Environment | Credentials::Profile(_) => None,
         };
-        let credential_prefixes = self
+        let credential_prefixes = request
             .config
             .caches
             .values()
@@ -172,11 +174,11 @@ impl Workspace {
         Ok(Surroundings {
             platform,
             base,
-            epoch: self.config.cache_epoch.clone(),
+            epoch: request.config.cache_epoch.clone(),
             native: OnceLock::new(),
             environment: Arc::clone(&request.environment),
             sandbox: match request.sandbox {
-                SandboxMode::Unspecified => self.configured_sandbox(),
+                SandboxMode::Unspecified => configured_sandbox(&request.config),
                 asked => asked,
             },
             credential_prefixes,
@@ -313,16 +315,6 @@ impl Workspace {
         }
     }
 
-    fn configured_sandbox(&self) -> SandboxMode {
-        use heph_common::config::SandboxMode as Configured;
-        match self.config.sandbox.mode {
-            Configured::Auto => SandboxMode::Unspecified,
-            Configured::Strict => SandboxMode::Strict,
-            Configured::Standard => SandboxMode::Standard,
-            Configured::Off => SandboxMode::Off,
-        }
-    }
-
     /// Takes over how the targets of a run ended.
     pub fn remember(&mut self, prepared: &Prepared, lasts: Vec<(Id, Arc<Last>)>) {
         for (id, last) in lasts {
@@ -338,8 +330,18 @@ impl Workspace {
     }
 }
 
+fn configured_sandbox(config: &Config) -> SandboxMode {
+    use heph_common::config::SandboxMode as Configured;
+    match config.sandbox.mode {
+        Configured::Auto => SandboxMode::Unspecified,
+        Configured::Strict => SandboxMode::Strict,
+        Configured::Standard => SandboxMode::Standard,
+        Configured::Off => SandboxMode::Off,
+    }
+}
+
 /// Digest of what evaluation depends on beside the files: graphs are kept apart by it.
-pub fn settings_digest(config: &heph_common::config::Config) -> Digest {
+pub fn settings_digest(config: &Config) -> Digest {
     let settings = (
         &config.plugins,
         &config.fs,

@@ -97,7 +97,7 @@ impl Workspace {
     /// Takes over the state that an earlier process left. `false`: there is none that can be read.
     pub fn load(&mut self, file: &Path) -> bool {
         let Some(read) = read(file) else { return false };
-        if read.root != self.root || read.settings != settings_digest(&self.config) {
+        if read.root != self.root || read.settings != self.settings {
             return false;
         }
         let Some(nodes) = read
@@ -132,7 +132,7 @@ impl Workspace {
         self.note_directories();
         let written = Written {
             root: &self.root,
-            settings: settings_digest(&self.config),
+            settings: self.settings,
             generated: Arc::clone(&self.generated.read().unwrap_or_else(PoisonError::into_inner)),
             packages: &self.packages,
             discovered: &self.discovered,
