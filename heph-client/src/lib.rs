@@ -28,6 +28,10 @@ mod watch;
 mod words;
 mod workspace;
 
+/// The system's grows the heaps of threads a page at a time, which is a good part of a short run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The program: parses the command line, runs the command, says what went wrong, and gives the exit code.
 pub fn main() -> ExitCode {
     local::supervise_if_asked();

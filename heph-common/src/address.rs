@@ -20,7 +20,8 @@ use crate::quote;
 
 /// The name of a target. Arguments are part of the identity and kept in sorted order.
 ///
-/// Serialized as its canonical text.
+/// Serialized as its canonical text in formats for people, and as its four parts, unchecked, in binary ones, whose
+/// writers vouch for what they wrote.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Address {
     /// Package path relative to the workspace root, without slashes at its ends; empty for the root package.
@@ -357,7 +358,10 @@ impl FromStr for Address {
 
 impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() {
+            return serializer.collect_str(self);
+        }
+        (&self.package, &self.name, &self.args, &self.output).serialize(serializer)
     }
 }
 
@@ -375,7 +379,16 @@ impl<'de> Deserialize<'de> for Address {
                 Address::parse(text).map_err(E::custom)
             }
         }
-        deserializer.deserialize_str(Visitor)
+        if deserializer.is_human_readable() {
+            return deserializer.deserialize_str(Visitor);
+        }
+        let (package, name, args, output) = Deserialize::deserialize(deserializer)?;
+        Ok(Self {
+            package,
+            name,
+            args,
+            output,
+        })
     }
 }
 

@@ -38,6 +38,14 @@ pub struct Engine {
     workspaces: Mutex<Workspaces>,
 }
 
+impl Drop for Engine {
+    /// An engine goes with its process: to free what it knows piece by piece would be a good part of a short run.
+    fn drop(&mut self) {
+        let workspaces = self.workspaces.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::forget(std::mem::take(workspaces));
+    }
+}
+
 /// Warm workspaces by root and the digest of their settings.
 type Workspaces = HashMap<(PathBuf, Digest), Arc<Mutex<Workspace>>>;
 
@@ -151,16 +159,12 @@ impl Engine {
         let request = self.request(&asked, start.selector.clone(), &start.since, start.sandbox());
         let prepared = lock(&workspace).prepare(&query, &request)?;
         // The last event is held back until what was learnt is with the workspace.
-        let Outcome {
-            lasts,
-            used,
-            finished,
-        } = Run::new(&prepared, start, &self.services, (own, inbox), events).run();
+        let Outcome { lasts, finished } =
+            Run::new(&prepared, start, &self.services, (own, inbox), events).run();
         lock(&workspace).remember(&prepared, lasts);
         events(RunEvent {
             event: Some(run_event::Event::Finished(finished)),
         });
-        self.services.store.touch(&used);
         drop(live);
         Ok(())
     }

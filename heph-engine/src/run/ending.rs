@@ -291,7 +291,6 @@ impl Run<'_> {
             () if self.failed => Exit::Failure,
             () => Exit::Success,
         };
-        let used = self.lasts.values().map(|last| last.key).collect();
         let finished = Finished {
             exit_code: exit_code.code().into(),
             summary: Some(summary),
@@ -299,7 +298,6 @@ impl Run<'_> {
         };
         Outcome {
             lasts: self.lasts.into_iter().collect(),
-            used,
             finished,
         }
     }

@@ -103,8 +103,6 @@ pub enum Message {
 pub struct Outcome {
     /// How targets ended, for the next run.
     pub lasts: Vec<(Id, Arc<Last>)>,
-    /// Keys that were used, to be marked as used after the answer.
-    pub used: Vec<Digest>,
     /// The last event, to be sent when what was learnt is kept.
     pub finished: Finished,
 }

@@ -1,7 +1,8 @@
 //! The warm state on disk, so that a process that ends leaves it to the next one.
 //!
-//! A file holds a header (magic, format, BLAKE3 of the rest) and the state in postcard. It is only ever an economy:
-//! whatever cannot be read is dropped, and everything in it is proved by `stat` before it is used.
+//! A file holds a header (magic, format, BLAKE3 of the rest), the bytes of the packages as a little-endian `u64`, and then in
+//! postcard the packages and all else, which are read side by side. It is only ever an economy: whatever cannot be read is
+//! dropped, and everything in it is proved by `stat` before it is used.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -24,15 +25,16 @@ use crate::tool::{BaseSet, Tool};
 
 const MAGIC: &[u8; 8] = b"hephgrph";
 /// Raised with every change of the state's types.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 4;
 const HEADER: usize = MAGIC.len() + 4 + Digest::LENGTH;
+
+type Packages = HashMap<String, Arc<Package>>;
 
 #[derive(Serialize)]
 struct Written<'a> {
     root: &'a Path,
     settings: Digest,
     generated: Arc<BTreeSet<String>>,
-    packages: &'a HashMap<String, Arc<Package>>,
     discovered: &'a Option<Vec<String>>,
     directories: &'a HashMap<String, Directory>,
     nodes: Vec<WrittenNode<'a>>,
@@ -49,7 +51,6 @@ struct Read {
     root: PathBuf,
     settings: Digest,
     generated: BTreeSet<String>,
-    packages: HashMap<String, Arc<Package>>,
     discovered: Option<Vec<String>>,
     directories: HashMap<String, Directory>,
     nodes: Vec<ReadNode>,
@@ -96,14 +97,16 @@ pub fn file(state: &Path, root: &Path, config: &Config) -> PathBuf {
 impl Workspace {
     /// Takes over the state that an earlier process left. `false`: there is none that can be read.
     pub fn load(&mut self, file: &Path) -> bool {
-        let Some(read) = read(file) else { return false };
+        let Some((packages, read)) = read(file) else {
+            return false;
+        };
         if read.root != self.root || read.settings != self.settings {
             return false;
         }
         let Some(nodes) = read
             .nodes
             .into_iter()
-            .map(|node| node.with_definition(&read.packages))
+            .map(|node| node.with_definition(&packages))
             .collect()
         else {
             return false;
@@ -111,7 +114,7 @@ impl Workspace {
         self.graph = Arc::new(Graph::of_nodes(nodes));
         *self.generated.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read.generated);
         self.declared = None;
-        self.packages = read.packages;
+        self.packages = packages;
         self.discovered = read.discovered;
         self.directories = read.directories;
         self.globs = read.globs;
@@ -134,7 +137,6 @@ impl Workspace {
             root: &self.root,
             settings: self.settings,
             generated: Arc::clone(&self.generated.read().unwrap_or_else(PoisonError::into_inner)),
-            packages: &self.packages,
             discovered: &self.discovered,
             directories: &self.directories,
             nodes: self.graph.iter().map(|(_, node)| WrittenNode::of(node)).collect(),
@@ -145,7 +147,10 @@ impl Workspace {
             platform: &self.platform,
             files: self.files.export(),
         };
-        let body = postcard::to_stdvec(&written).map_err(io::Error::other)?;
+        let packages = postcard::to_stdvec(&self.packages).map_err(io::Error::other)?;
+        let mut body = (packages.len() as u64).to_le_bytes().to_vec();
+        body.extend(packages);
+        let body = postcard::to_extend(&written, body).map_err(io::Error::other)?;
         write(file, &body)?;
         self.dirty = false;
         Ok(())
@@ -171,7 +176,7 @@ impl<'a> WrittenNode<'a> {
 }
 
 impl ReadNode {
-    fn with_definition(self, packages: &HashMap<String, Arc<Package>>) -> Option<Node> {
+    fn with_definition(self, packages: &Packages) -> Option<Node> {
         let definition = match (self.written, self.generated) {
             (Some((package, name)), _) => {
                 Arc::clone(packages.get(&package)?.targets.get(&name)?.as_ref().ok()?)
@@ -189,7 +194,7 @@ impl ReadNode {
 }
 
 /// Reads and checks a file; `None` for anything that is not a whole one of this format.
-fn read(file: &Path) -> Option<Read> {
+fn read(file: &Path) -> Option<(Packages, Read)> {
     let bytes = fs::read(file).ok()?;
     let (header, body) = bytes.split_at_checked(HEADER)?;
     let mut expected = header_of(body);
@@ -198,7 +203,14 @@ fn read(file: &Path) -> Option<Read> {
         tracing::debug!("{} is not a whole snapshot of format {FORMAT}", file.display());
         return None;
     }
-    postcard::from_bytes(body).ok()
+    let (length, body) = body.split_first_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let (packages, rest) = body.split_at_checked(length)?;
+    std::thread::scope(|scope| {
+        let packages = scope.spawn(|| postcard::from_bytes(packages).ok());
+        let rest = postcard::from_bytes(rest).ok()?;
+        Some((packages.join().ok()??, rest))
+    })
 }
 
 fn header_of(body: &[u8]) -> Vec<u8> {
