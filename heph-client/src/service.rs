@@ -56,6 +56,7 @@ impl Service {
             config: Arc::clone(&workspace.config),
             jobs: if jobs == 0 { cores() } else { jobs },
             build: build(),
+            watching: None,
         };
         let engine = Engine::open(options).map_err(|error| {
             CommandError::fault(format!(

@@ -7,6 +7,7 @@
 
 pub mod in_process;
 pub mod service;
+pub mod watch;
 
 pub use in_process::{InProcess, in_process};
 pub use service::Service;

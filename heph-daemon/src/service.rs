@@ -80,16 +80,25 @@ impl Heph for Service {
         let engine = Arc::clone(&self.engine);
         std::thread::Builder::new()
             .name("run".to_owned())
-            .spawn(move || run(&engine, &start, own, &inbox, &events))
+            .spawn(move || run(&engine, &start, own, &inbox, events))
             .map_err(|error| Status::internal(format!("no thread for the run: {error}")))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
         let request = request.into_inner();
+        let workspace = self.engine.stays().then(|| request.workspace.clone());
         let answer = self
             .blocking(move |engine| heph_engine::inspect::answer(engine, &request))
             .await?;
+        if let Some(workspace) = workspace {
+            let engine = Arc::clone(&self.engine);
+            tokio::task::spawn_blocking(move || {
+                if let Ok(asked) = heph_engine::engine::Asked::read(workspace.as_ref()) {
+                    engine.rest(&asked);
+                }
+            });
+        }
         let (json, error) = split(answer);
         Ok(Response::new(InspectReply {
             json: json.into(),
@@ -124,7 +133,7 @@ fn run(
     start: &heph_proto::Start,
     own: crossbeam_channel::Sender<Message>,
     inbox: &crossbeam_channel::Receiver<Message>,
-    events: &mpsc::Sender<Result<RunEvent, Status>>,
+    events: mpsc::Sender<Result<RunEvent, Status>>,
 ) {
     // A client that is gone is heard of through the inbox.
     let send = |event| drop(events.blocking_send(Ok(event)));
@@ -156,7 +165,10 @@ fn run(
             event: Some(heph_proto::run_event::Event::Finished(finished)),
         });
     }
+    // The client waits for the end of the stream: until what was learnt is on disk, where this process ends with it.
+    let events = (!engine.stays()).then_some(events);
     if let Ok(asked) = heph_engine::engine::Asked::read(start.workspace.as_ref()) {
-        engine.save(&asked);
+        engine.rest(&asked);
     }
+    drop(events);
 }

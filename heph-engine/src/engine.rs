@@ -14,6 +14,7 @@ use heph_proto::{Finished, RunError, RunEvent, SandboxMode, Start, Summary, run_
 use crate::problem::{Problem, Problems};
 use crate::run::{Message, Outcome, Run, Services};
 use crate::slots::Slots;
+use crate::watch::Watching;
 use crate::workspace::snapshot;
 use crate::workspace::{Request, Workspace, settings_digest};
 
@@ -28,6 +29,8 @@ pub struct EngineOptions {
     pub jobs: u32,
     /// Name of this build of heph: state of another build is not read.
     pub build: String,
+    /// Watches workspaces, for an engine that outlives a run.
+    pub watching: Option<Arc<dyn Watching>>,
 }
 
 /// Store, locks and warm workspaces of one home.
@@ -60,6 +63,8 @@ pub struct Asked {
     pub package: String,
     /// The caller's environment.
     pub environment: Arc<BTreeMap<String, String>>,
+    /// Digest of configuration, package and environment.
+    pub identity: Digest,
 }
 
 impl Engine {
@@ -91,30 +96,73 @@ impl Engine {
     /// The warm state of a workspace: from memory, else from what an earlier process left.
     pub fn workspace(&self, asked: &Asked) -> Result<Arc<Mutex<Workspace>>, Problems> {
         let key = (asked.root.clone(), settings_digest(&asked.config));
-        if let Some(known) = lock(&self.workspaces).get(&key) {
+        // A fault in the middle of something may have left half of it: then all is read again.
+        if let Some(known) = lock(&self.workspaces)
+            .get(&key)
+            .filter(|known| !known.is_poisoned())
+        {
             return Ok(Arc::clone(known));
         }
         let mut workspace = Workspace::open(&asked.root, &self.options.home, &asked.config)?;
-        workspace.load(&self.snapshot_file(asked));
+        workspace.load(&self.snapshot_file(&asked.root, workspace.settings()));
+        if let Some(watching) = &self.options.watching {
+            workspace.watched_by(Arc::clone(watching));
+        }
         let workspace = Arc::new(Mutex::new(workspace));
         let mut workspaces = lock(&self.workspaces);
-        Ok(Arc::clone(workspaces.entry(key).or_insert(workspace)))
+        match workspaces.get(&key).filter(|known| !known.is_poisoned()) {
+            Some(known) => Ok(Arc::clone(known)),
+            None => {
+                workspaces.insert(key, Arc::clone(&workspace));
+                Ok(workspace)
+            }
+        }
     }
 
-    fn snapshot_file(&self, asked: &Asked) -> PathBuf {
+    fn snapshot_file(&self, root: &Path, settings: Digest) -> PathBuf {
         let state = heph_common::home::Home::at(&self.options.home)
             .state_dir()
             .join(&self.options.build);
-        snapshot::file(&state, &asked.root, &asked.config)
+        snapshot::file(&state, root, settings)
     }
 
-    /// Leaves what is known of a workspace to the next process, and waits until results are on disk.
-    pub fn save(&self, asked: &Asked) {
-        if let Ok(workspace) = self.workspace(asked)
-            && let Err(error) = lock(&workspace).save(&self.snapshot_file(asked))
-        {
+    /// Whether it outlives its runs: then what it knows stays in memory, and is saved when it ends.
+    pub fn stays(&self) -> bool {
+        self.options.watching.is_some()
+    }
+
+    /// For the time after an answer. An engine that stays has the workspace watched; any other leaves what is known of it to the
+    /// next process and waits until results are on disk.
+    pub fn rest(&self, asked: &Asked) {
+        let Ok(workspace) = self.workspace(asked) else {
+            return;
+        };
+        if self.stays() {
+            lock(&workspace).settle();
+            return;
+        }
+        self.save(&workspace);
+        self.flush();
+    }
+
+    /// Leaves all that is known to the next process; for the end of an engine that stays.
+    pub fn save_all(&self) {
+        let workspaces: Vec<_> = lock(&self.workspaces).values().map(Arc::clone).collect();
+        for workspace in workspaces.iter().filter(|workspace| !workspace.is_poisoned()) {
+            self.save(workspace);
+        }
+        self.flush();
+    }
+
+    fn save(&self, workspace: &Mutex<Workspace>) {
+        let mut workspace = lock(workspace);
+        let file = self.snapshot_file(workspace.root(), workspace.settings());
+        if let Err(error) = workspace.save(&file) {
             tracing::warn!("what is known of the workspace could not be saved: {error}");
         }
+    }
+
+    fn flush(&self) {
         if let Err(error) = self.services.store.flush() {
             tracing::warn!("results could not be written to the store: {error}");
         }
@@ -159,9 +207,12 @@ impl Engine {
         let request = self.request(&asked, start.selector.clone(), &start.since, start.sandbox());
         let prepared = lock(&workspace).prepare(&query, &request)?;
         // The last event is held back until what was learnt is with the workspace.
-        let Outcome { lasts, finished } =
-            Run::new(&prepared, start, &self.services, (own, inbox), events).run();
-        lock(&workspace).remember(&prepared, lasts);
+        let Outcome {
+            lasts,
+            settled,
+            finished,
+        } = Run::new(&prepared, start, &self.services, (own, inbox), events).run();
+        lock(&workspace).remember(prepared, lasts, settled);
         events(RunEvent {
             event: Some(run_event::Event::Finished(finished)),
         });
@@ -173,6 +224,7 @@ impl Engine {
     pub fn request(&self, asked: &Asked, selector: String, since: &str, sandbox: SandboxMode) -> Request {
         Request {
             config: Arc::clone(&asked.config),
+            identity: asked.identity,
             selector,
             since: (!since.is_empty()).then(|| since.to_owned()),
             environment: Arc::clone(&asked.environment),
@@ -190,17 +242,27 @@ impl Asked {
                 "the request's configuration cannot be read: {error}"
             ))]
         })?;
+        let environment: BTreeMap<String, String> = workspace
+            .environment
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |part: &[u8]| {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        };
+        part(&workspace.config);
+        part(workspace.package.as_bytes());
+        for (name, value) in &environment {
+            part(name.as_bytes());
+            part(value.as_bytes());
+        }
         Ok(Self {
             root: PathBuf::from(&workspace.root),
             config: Arc::new(config),
             package: workspace.package.clone(),
-            environment: Arc::new(
-                workspace
-                    .environment
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect(),
-            ),
+            environment: Arc::new(environment),
+            identity: hasher.finalize().into(),
         })
     }
 }

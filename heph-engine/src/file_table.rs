@@ -217,6 +217,18 @@ impl FileTable {
         in_parallel(paths, |path| self.state(path))
     }
 
+    /// What is remembered of a file, without looking at it.
+    pub fn remembered(&self, path: &str) -> Option<FileState> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(path).map(|entry| entry.state.clone())
+    }
+
+    /// Paths of everything that is remembered, in no order.
+    pub fn paths(&self) -> Vec<Box<str>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.keys().cloned().collect()
+    }
+
     /// Those of `paths` whose stat is not the remembered one, as indices in ascending order: changed, unknown, gone,
     /// or remembered as unsettled. Nothing is read; `lstat` only, in parallel.
     pub fn changed<P: AsRef<Path> + Sync>(&self, paths: &[P]) -> Vec<usize> {

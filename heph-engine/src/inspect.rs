@@ -50,8 +50,10 @@ pub fn answer(engine: &Engine, request: &InspectRequest) -> Result<Vec<u8>, RunE
         asked: &asked,
     };
     let answered = look.at(what).map_err(Failure::into_wire);
-    // What was evaluated serves the next process too.
-    engine.save(&asked);
+    if !engine.stays() {
+        // What was evaluated serves the next process too.
+        engine.rest(&asked);
+    }
     answered
 }
 

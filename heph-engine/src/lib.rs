@@ -31,4 +31,5 @@ pub mod stat;
 pub mod surroundings;
 pub mod tool;
 pub mod tree;
+pub mod watch;
 pub mod workspace;

@@ -100,6 +100,8 @@ pub struct Tree {
     home: Option<String>,
     hasher: RandomState,
     shards: [Mutex<HashMap<Box<str>, Arc<Listing>>>; SHARDS],
+    /// Directories that were read since [`Tree::newly_listed`] was asked.
+    fresh: Mutex<Vec<Box<str>>>,
 }
 
 impl std::fmt::Debug for Tree {
@@ -121,6 +123,7 @@ impl Tree {
             home: home.filter(|home| !home.is_empty()),
             hasher: RandomState::new(),
             shards: Default::default(),
+            fresh: Mutex::default(),
         }
     }
 
@@ -146,6 +149,7 @@ impl Tree {
         }
         let listing = Arc::new(self.read(dir)?);
         self.shard(dir).insert(dir.into(), Arc::clone(&listing));
+        lock(&self.fresh).push(dir.into());
         Ok(listing)
     }
 
@@ -208,18 +212,14 @@ impl Tree {
         all
     }
 
-    /// Every directory that was listed so far, with what it was and the digest of its entries.
-    pub fn listed(&self) -> Vec<(String, DirStat, Digest)> {
-        let mut all = Vec::new();
-        for shard in &self.shards {
-            let shard = lock(shard);
-            all.extend(
-                shard
-                    .iter()
-                    .map(|(dir, listing)| (dir.to_string(), listing.stat, listing.digest())),
-            );
-        }
-        all
+    /// Every directory that was read since the last call, with what it was and the digest of its entries.
+    pub fn newly_listed(&self) -> Vec<(String, DirStat, Digest)> {
+        let fresh = std::mem::take(&mut *lock(&self.fresh));
+        let listed = fresh.into_iter().filter_map(|dir| {
+            let listing = Arc::clone(self.shard(&dir).get(&dir)?);
+            Some((dir.into_string(), listing.stat, listing.digest()))
+        });
+        listed.collect()
     }
 
     /// What the directory was when it was listed.

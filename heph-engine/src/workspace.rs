@@ -7,6 +7,8 @@ mod prepare;
 mod refresh;
 mod since;
 pub mod snapshot;
+mod trusted;
+mod warm;
 
 pub use prepare::{Request, settings_digest};
 
@@ -31,7 +33,13 @@ use crate::run::Last;
 use crate::spec::Spec;
 use crate::tool::{BaseSet, Tool};
 use crate::tree::{DirStat, Tree};
+use crate::watch::Watching;
 use declared::Declared;
+use trusted::Trusted;
+use warm::Warm;
+
+pub(crate) use warm::always;
+pub use warm::{Affected, Leaves, Settled};
 
 /// One workspace with one set of settings.
 #[derive(Debug)]
@@ -55,12 +63,17 @@ pub struct Workspace {
     globs: HashMap<Id, Arc<Expanded>>,
     /// How targets ended that the graph does not have now.
     orphans: HashMap<Address, Arc<Last>>,
-    lasts: HashMap<Id, Arc<Last>>,
+    lasts: Arc<HashMap<Id, Arc<Last>>>,
     tools: HashMap<String, Arc<Tool>>,
     base: Option<Arc<BaseSet>>,
     platform: Option<Arc<Platform>>,
     /// Whether anything is known that the snapshot on disk does not say.
     dirty: bool,
+    /// What need not be looked at.
+    trusted: Trusted,
+    /// What earlier requests prepared, the last one at the end.
+    warm: Vec<Warm>,
+    preparations: u64,
 }
 
 /// A directory that was listed.
@@ -119,17 +132,30 @@ impl Workspace {
             graph: Arc::default(),
             orphans: HashMap::new(),
             globs: HashMap::new(),
-            lasts: HashMap::new(),
+            lasts: Arc::default(),
             tools: HashMap::new(),
             base: None,
             platform: None,
             dirty: false,
+            trusted: Trusted::default(),
+            warm: Vec::new(),
+            preparations: 0,
         })
+    }
+
+    /// From now on changes of the workspace are told by a watcher, where there can be one.
+    pub fn watched_by(&mut self, watching: Arc<dyn Watching>) {
+        self.trusted = Trusted::new(&self.root, watching);
     }
 
     /// Its root.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Digest of the settings that evaluation depends on.
+    pub fn settings(&self) -> Digest {
+        self.settings
     }
 
     /// What is linked.
@@ -304,6 +330,8 @@ impl Workspace {
         }
         self.dirty = true;
         self.preload(missing)?;
+        // What is known by number of the nodes stays, since a graph only grows; but it is shared no more.
+        self.warm.clear();
         let mut graph = std::mem::take(&mut self.graph);
         // A run that still holds the graph keeps its own copy.
         let linked = link(Arc::make_mut(&mut graph), &Known(self), addresses);
@@ -313,7 +341,7 @@ impl Workspace {
     }
 
     fn adopt_orphans(&mut self) {
-        let (graph, lasts) = (&self.graph, &mut self.lasts);
+        let (graph, lasts) = (&self.graph, Arc::make_mut(&mut self.lasts));
         self.orphans.retain(|address, last| match graph.find(address) {
             Some(id) => {
                 lasts.entry(id).or_insert_with(|| Arc::clone(last));

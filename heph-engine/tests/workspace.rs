@@ -63,6 +63,7 @@ impl Fixture {
 fn prepare(workspace: &mut Workspace, query: &str) -> Result<Prepared, Problems> {
     let request = Request {
         config: Arc::default(),
+        identity: heph_common::Digest::of(b""),
         selector: query.to_owned(),
         since: None,
         environment: Arc::default(),

@@ -38,7 +38,7 @@ pub(super) fn hashin(prepared: &Prepared, store: &Store) -> Answer {
     }
     let walk = Walk::new(prepared, store)?;
     let mut targets = Vec::with_capacity(prepared.selected.len());
-    for &id in &prepared.selected {
+    for &id in prepared.selected.iter() {
         let (key, parts) = walk.key(id)?;
         targets.push(Target {
             address: address(prepared, id),

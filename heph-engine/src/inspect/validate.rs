@@ -52,7 +52,7 @@ pub(super) fn validate(
     drop(guard);
     if let Some(prepared) = prepared {
         let walk = Walk::new(&prepared, store)?;
-        for &id in &prepared.order {
+        for &id in prepared.order.iter() {
             inputs(&prepared.graph, &walk, id, &mut found);
         }
         notes = worth_knowing(&prepared);
@@ -244,7 +244,7 @@ fn about(definition: &Definition, need: &Definition, problem: &Problem) -> Probl
 fn worth_knowing(prepared: &Prepared) -> Problems {
     let mut whole: BTreeMap<&str, usize> = BTreeMap::new();
     let mut notes = Problems::new();
-    for &id in &prepared.order {
+    for &id in prepared.order.iter() {
         let definition = &prepared.graph.node(id).definition;
         match &definition.action {
             Action::Command(command) => {

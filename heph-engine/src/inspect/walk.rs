@@ -75,7 +75,7 @@ impl<'a> Walk<'a> {
             store,
             origins,
         };
-        for &id in &prepared.order {
+        for &id in prepared.order.iter() {
             let (knowledge, product) = walk.look(id)?;
             if let (Some(known), Some(place)) = (
                 walk.knowledge.get_mut(id.index()),

@@ -16,6 +16,7 @@ use crate::graph::Id;
 use crate::plan::{Gone, wire_input};
 use crate::problem::Problem;
 use crate::product::{Entry, Product, SUPPORT_GROUP};
+use crate::workspace::{Settled, always};
 
 impl Run<'_> {
     pub(super) fn events_planned(&self) {
@@ -263,6 +264,26 @@ impl Run<'_> {
         }));
     }
 
+    /// What the next equal run can rest on: nothing, unless every target of this one got its result.
+    fn settled(&mut self, summary: &Summary) -> Option<Settled> {
+        let got = summary.up_to_date + summary.local + summary.remote + summary.executed;
+        let (Some(token), true) = (self.token, self.prepared.affected.is_some()) else {
+            return None;
+        };
+        if self.failed || self.cancelled || self.stopping || self.start.dry_run || got != summary.total {
+            return None;
+        }
+        let (products, dependants) = self.tasks.take_products();
+        Some(Settled {
+            products,
+            dependants,
+            always: always(&self.prepared.graph, &self.prepared.order),
+            surroundings: self.surroundings_digest,
+            token,
+            actions: summary.total,
+        })
+    }
+
     pub(super) fn end(mut self) -> Outcome {
         self.flush_up_to_date();
         let mut summary = Summary::default();
@@ -296,7 +317,9 @@ impl Run<'_> {
             summary: Some(summary),
             error: None,
         };
+        let settled = self.settled(&summary);
         Outcome {
+            settled,
             lasts: self.lasts.into_iter().collect(),
             finished,
         }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::{Receiver, Sender};
-use heph_cache::{Guard, OriginFilter, Store};
+use heph_cache::{Guard, OriginFilter, PresenceToken, Store};
 use heph_common::Digest;
 use heph_common::key::KeyPart;
 use heph_proto::{Finished, RunEvent, RunRequest, SandboxMode, Start, TargetOutcome, run_event, run_request};
@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
 use crate::file_table::FileTable;
 use crate::graph::{Graph, Id};
 use crate::plan::PlanBase;
-use crate::problem::Problem;
 use crate::product::Product;
 use crate::slots::Held;
 use crate::surroundings::Surroundings;
+use crate::workspace::{Affected, Leaves, Settled};
 use task::{State, Tasks};
 
 /// A graph that is ready to run: checked against the disk, selected, in order.
@@ -39,17 +39,19 @@ pub struct Prepared {
     /// The graph.
     pub graph: Arc<Graph>,
     /// What was selected, in the order of addresses.
-    pub selected: Vec<Id>,
+    pub selected: Arc<[Id]>,
     /// What was selected and all it needs, dependencies first.
-    pub order: Vec<Id>,
+    pub order: Arc<[Id]>,
     /// Products of source files, globs and programs; what is wrong with those that have none.
-    pub leaves: HashMap<Id, Result<Arc<Product>, Problem>>,
-    /// How targets ended last time.
-    pub lasts: HashMap<Id, Arc<Last>>,
+    pub leaves: Arc<Leaves>,
+    /// How targets of the workspace ended last time.
+    pub lasts: Arc<HashMap<Id, Arc<Last>>>,
     /// The machine and the caller.
     pub surroundings: Surroundings,
     /// Digests of the workspace's files.
     pub files: Arc<FileTable>,
+    /// What of it has to be looked at, where a watcher told what changed since an equal run.
+    pub affected: Option<Affected>,
 }
 
 /// How a target ended last time: what lets the next run skip it without building its key.
@@ -103,6 +105,8 @@ pub enum Message {
 pub struct Outcome {
     /// How targets ended, for the next run.
     pub lasts: Vec<(Id, Arc<Last>)>,
+    /// What the next equal run can rest on, when every target got its result.
+    pub settled: Option<Settled>,
     /// The last event, to be sent when what was learnt is kept.
     pub finished: Finished,
 }
@@ -118,6 +122,8 @@ pub struct Run<'a> {
     events: &'a dyn Fn(RunEvent),
     origins: OriginFilter,
     tasks: Tasks,
+    /// What is not done already, dependencies first.
+    looked_at: &'a [Id],
     keys: HashMap<Id, Keyed>,
     queue: VecDeque<Id>,
     plans: HashMap<u64, (Id, Held)>,
@@ -129,6 +135,8 @@ pub struct Run<'a> {
     /// Stored results that are there, of those that the last run left.
     present: HashSet<Digest>,
     lasts: HashMap<Id, Arc<Last>>,
+    /// Taken before the store was asked what it has.
+    token: Option<PresenceToken>,
     surroundings_digest: Digest,
     cancelled: bool,
     stopping: bool,
@@ -172,10 +180,31 @@ impl<'a> Run<'a> {
         (own, inbox): (Sender<Message>, &'a Receiver<Message>),
         events: &'a dyn Fn(RunEvent),
     ) -> Self {
+        let surroundings_digest = prepared.surroundings.digest();
+        let token = services.store.presence_token().ok();
+        let affected = prepared.affected.as_ref().and_then(|affected| {
+            let (settled, affected) = affected.since.as_ref()?;
+            let holds = settled.surroundings == surroundings_digest
+                && services.store.unchanged_since(&settled.token)
+                && !(start.force || start.shell || start.verbose || start.want_outputs);
+            holds.then_some((&**settled, affected.as_slice()))
+        });
         Self {
-            tasks: Tasks::new(&prepared.graph, &prepared.order, start.force),
+            tasks: match affected {
+                Some((settled, affected)) => {
+                    Tasks::since(&prepared.graph, &prepared.order, settled, affected)
+                }
+                None => Tasks::new(&prepared.graph, &prepared.order, start.force),
+            },
+            looked_at: affected.map_or(&prepared.order, |(_, affected)| affected),
+            // The token holds for what the settled run had, and for as long as that one did.
+            token: affected.map_or(token, |(settled, _)| Some(settled.token)),
+            up_to_date: affected.map_or(0, |(settled, affected)| {
+                let graph = &prepared.graph;
+                settled.actions - affected.iter().filter(|id| graph.node(**id).is_action()).count() as u64
+            }),
             selected: prepared.selected.iter().copied().collect(),
-            surroundings_digest: prepared.surroundings.digest(),
+            surroundings_digest,
             lasts: HashMap::new(),
             keys: HashMap::new(),
             queue: VecDeque::new(),
@@ -192,7 +221,6 @@ impl<'a> Run<'a> {
             told_not_isolated: false,
             asked_for_slots: false,
             told: HashSet::new(),
-            up_to_date: 0,
             writing: HashMap::new(),
             wall: HashMap::new(),
             finished: Arc::new(AtomicBool::new(false)),
@@ -261,8 +289,7 @@ impl<'a> Run<'a> {
 
     fn find_present(&mut self) {
         let keys: Vec<Digest> = self
-            .prepared
-            .order
+            .looked_at
             .iter()
             .filter_map(|id| self.prepared.lasts.get(id))
             .map(|last| last.key)

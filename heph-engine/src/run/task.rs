@@ -8,6 +8,7 @@ use heph_proto::TargetOutcome;
 use crate::gather::Products;
 use crate::graph::{Graph, Id};
 use crate::product::Product;
+use crate::workspace::Settled;
 
 /// Where a target is in its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +57,18 @@ pub struct Task {
     pub retries: u32,
 }
 
+/// Products by number of the node.
+pub type ProductsByNode = Vec<Option<Arc<Product>>>;
+
+/// Who depends on a node, by its number, within one run.
+pub type Dependants = Arc<Vec<Vec<Id>>>;
+
 /// All targets of a run, by their number in the graph.
 #[derive(Debug)]
 pub struct Tasks {
     tasks: Vec<Task>,
-    products: Vec<Option<Arc<Product>>>,
-    dependants: Vec<Vec<Id>>,
+    products: ProductsByNode,
+    dependants: Dependants,
     ready: VecDeque<Id>,
     unfinished: usize,
 }
@@ -87,26 +94,65 @@ impl Tasks {
             renewals: 0,
             retries: 0,
         };
-        let mut tasks = Self {
-            tasks: vec![absent; graph.len()],
-            products: vec![None; graph.len()],
-            dependants: vec![Vec::new(); graph.len()],
-            ready: VecDeque::new(),
-            unfinished: order.len(),
-        };
+        let mut dependants = vec![Vec::new(); graph.len()];
+        let mut tasks = vec![absent; graph.len()];
         for &id in order {
-            tasks.tasks[id.index()].state = State::Waiting;
+            tasks[id.index()].state = State::Waiting;
             for link in &graph.node(id).links {
-                let dependants = &mut tasks.dependants[link.target.index()];
+                let dependants: &mut Vec<Id> = &mut dependants[link.target.index()];
                 if dependants.last() != Some(&id) {
                     dependants.push(id);
                 }
             }
         }
+        let mut tasks = Self {
+            tasks,
+            products: vec![None; graph.len()],
+            dependants: Arc::new(dependants),
+            ready: VecDeque::new(),
+            unfinished: order.len(),
+        };
         for &id in order {
             tasks.wait(graph, id);
         }
         tasks
+    }
+
+    /// Tasks of a run over `order` that rests on an earlier one: only what is affected is not done.
+    pub fn since(graph: &Graph, order: &[Id], settled: &Settled, affected: &[Id]) -> Self {
+        let task = |state, outcome| Task {
+            state,
+            pending: 0,
+            outcome,
+            forced: false,
+            renewals: 0,
+            retries: 0,
+        };
+        let mut tasks = vec![task(State::Absent, TargetOutcome::Unspecified); graph.len()];
+        for &id in order {
+            tasks[id.index()] = task(State::Done, TargetOutcome::UpToDate);
+        }
+        let mut products = settled.products.clone();
+        for &id in affected {
+            tasks[id.index()] = task(State::Waiting, TargetOutcome::Unspecified);
+            products[id.index()] = None;
+        }
+        let mut tasks = Self {
+            tasks,
+            products,
+            dependants: Arc::clone(&settled.dependants),
+            ready: VecDeque::new(),
+            unfinished: affected.len(),
+        };
+        for &id in affected {
+            tasks.wait(graph, id);
+        }
+        tasks
+    }
+
+    /// What all targets gave, and who depends on whom; the run is over.
+    pub fn take_products(&mut self) -> (ProductsByNode, Dependants) {
+        (std::mem::take(&mut self.products), Arc::clone(&self.dependants))
     }
 
     /// The task of a node.

@@ -71,6 +71,14 @@ impl Workspace {
             self.declared = None;
             // They may have found what is declared only now.
             self.globs.clear();
+            self.warm.clear();
+        }
+        for (_, package) in &found {
+            for file in &package.files {
+                if !self.trusted.holds(&file.path) {
+                    self.trusted.remains_open(&file.path);
+                }
+            }
         }
         self.packages.extend(found);
     }

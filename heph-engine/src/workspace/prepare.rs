@@ -9,9 +9,10 @@ use heph_common::query::Query;
 use heph_common::{Address, Digest};
 use heph_proto::SandboxMode;
 
-use super::Workspace;
+use super::trusted::Trusted;
+use super::{Leaves, Settled, Workspace};
 use crate::definition::{Action, OutputKind};
-use crate::file_table::{FileError, FileState};
+use crate::file_table::{FileError, FileState, FileTable};
 use crate::graph::Id;
 use crate::leaf;
 use crate::platform::platform;
@@ -21,12 +22,15 @@ use crate::run::{Last, Prepared};
 use crate::select::{Selection, nothing_matched};
 use crate::surroundings::Surroundings;
 use crate::tool::{ToolFinder, base_set};
+use crate::watch::Watched;
 
 /// What a request says beside the query.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The request's own configuration: what of it does not affect evaluation differs between requests.
     pub config: Arc<Config>,
+    /// Digest of the configuration, the environment and the caller's directory.
+    pub identity: Digest,
     /// Query in words of the user.
     pub selector: String,
     /// Only what differs from this commit, and what depends on it.
@@ -44,6 +48,12 @@ impl Workspace {
     /// path, or when nothing is selected.
     pub fn prepare(&mut self, query: &Query, request: &Request) -> Result<Prepared, Problems> {
         self.refresh();
+        let fingerprint = self.fingerprint(query, request);
+        if let Some(fingerprint) = &fingerprint
+            && let Some(prepared) = self.prepare_warm(fingerprint, request)?
+        {
+            return Ok(prepared);
+        }
         let selection = match &request.since {
             None => self.select(query)?,
             Some(since) => self.select_since(query, since)?,
@@ -52,7 +62,11 @@ impl Workspace {
             let nearest = self.nearest_targets(query);
             return Err(vec![nothing_matched(&request.selector, &nearest)]);
         }
-        self.prepare_selection(&selection, request)
+        let mut prepared = self.prepare_selection(&selection, request)?;
+        if let Some(fingerprint) = fingerprint {
+            self.keep_warm(fingerprint, &mut prepared);
+        }
+        Ok(prepared)
     }
 
     /// The same for targets that are known by address.
@@ -77,19 +91,16 @@ impl Workspace {
     ) -> Result<Prepared, Problems> {
         let surroundings = self.surroundings(request)?;
         let leaves = self.leaves(&order, request)?;
-        let lasts = order
-            .iter()
-            .filter_map(|id| Some((*id, Arc::clone(self.lasts.get(id)?))))
-            .collect();
         Ok(Prepared {
             root: self.root.clone(),
             graph: self.shared_graph(),
-            selected,
-            order,
-            leaves,
-            lasts,
+            selected: selected.into(),
+            order: order.into(),
+            leaves: Arc::new(leaves),
+            lasts: Arc::clone(&self.lasts),
             surroundings,
             files: Arc::clone(&self.files),
+            affected: None,
         })
     }
 
@@ -143,7 +154,7 @@ impl Workspace {
     }
 
     /// The machine and the caller, looked at anew where something changed.
-    fn surroundings(&mut self, request: &Request) -> Result<Surroundings, Problems> {
+    pub(super) fn surroundings(&mut self, request: &Request) -> Result<Surroundings, Problems> {
         let one = |problem: Problem| vec![problem];
         let base = match &self.base {
             Some(known) if known.is_current() => Arc::clone(known),
@@ -186,11 +197,7 @@ impl Workspace {
     }
 
     /// Products of source files, globs and programs.
-    fn leaves(
-        &mut self,
-        order: &[Id],
-        request: &Request,
-    ) -> Result<HashMap<Id, Result<Arc<Product>, Problem>>, Problems> {
+    pub(super) fn leaves(&mut self, order: &[Id], request: &Request) -> Result<Leaves, Problems> {
         self.expand_globs(order)?;
         let mut paths: Vec<&str> = Vec::new();
         for &id in order {
@@ -208,8 +215,7 @@ impl Workspace {
         }
         paths.sort_unstable();
         paths.dedup();
-        let states: HashMap<&str, Result<FileState, FileError>> =
-            paths.iter().copied().zip(self.files.states(&paths)).collect();
+        let states = states(&self.files, &mut self.trusted, &paths);
         let mut leaves = HashMap::new();
         let mut programs = Vec::new();
         for &id in order {
@@ -316,11 +322,17 @@ impl Workspace {
     }
 
     /// Takes over how the targets of a run ended.
-    pub fn remember(&mut self, prepared: &Prepared, lasts: Vec<(Id, Arc<Last>)>) {
+    pub fn remember(&mut self, prepared: Prepared, lasts: Vec<(Id, Arc<Last>)>, settled: Option<Settled>) {
+        if let (Some(affected), Some(settled)) = (&prepared.affected, settled) {
+            self.settled(affected, settled);
+        }
+        let graph = prepared.graph;
+        // So that this is the only one who has them, mostly.
+        drop(prepared.lasts);
         for (id, last) in lasts {
-            let address = &prepared.graph.node(id).definition.address;
+            let address = &graph.node(id).definition.address;
             if let Some(id) = self.graph.find(address) {
-                let known = self.lasts.insert(id, Arc::clone(&last));
+                let known = Arc::make_mut(&mut self.lasts).insert(id, Arc::clone(&last));
                 self.dirty |= known.is_none_or(|known| {
                     (known.pre_key, known.key, known.sandbox) != (last.pre_key, last.key, last.sandbox)
                         || known.product.digest() != last.product.digest()
@@ -328,6 +340,34 @@ impl Workspace {
             }
         }
     }
+}
+
+/// States of files, in no order; those that are trusted are not looked at.
+fn states<'a>(
+    files: &FileTable,
+    trusted: &mut Trusted,
+    paths: &[&'a str],
+) -> HashMap<&'a str, Result<FileState, FileError>> {
+    let mut states = HashMap::with_capacity(paths.len());
+    let mut others = Vec::new();
+    for &path in paths {
+        match trusted.holds(path).then(|| files.remembered(path)).flatten() {
+            Some(state) => drop(states.insert(path, Ok(state))),
+            None => {
+                trusted.look(path, Watched::File);
+                others.push(path);
+            }
+        }
+    }
+    for (path, state) in others.iter().copied().zip(files.states(&others)) {
+        if state.is_ok() && files.remembered(path).is_some() {
+            trusted.looked_at(path);
+        } else {
+            trusted.remains_open(path);
+        }
+        states.insert(path, state);
+    }
+    states
 }
 
 fn configured_sandbox(config: &Config) -> SandboxMode {

@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use heph_common::Digest;
-use heph_common::config::Config;
 use serde::{Deserialize, Serialize};
 
-use super::prepare::settings_digest;
 use super::{Directory, Expanded, Package, Workspace};
 use crate::definition::Definition;
 use crate::file_table::FileRecord;
@@ -84,12 +82,12 @@ struct ReadNode {
 }
 
 /// Where the state of a workspace with these settings is kept, below a directory of this build's state.
-pub fn file(state: &Path, root: &Path, config: &Config) -> PathBuf {
+pub fn file(state: &Path, root: &Path, settings: Digest) -> PathBuf {
     let mut hasher = blake3::Hasher::new();
     hasher
         .update(root.as_os_str().as_encoded_bytes())
         .update(b"\0")
-        .update(settings_digest(config).as_bytes());
+        .update(settings.as_bytes());
     let name: String = hasher.finalize().to_hex().chars().take(16).collect();
     state.join(format!("graph-{name}"))
 }
@@ -118,7 +116,7 @@ impl Workspace {
         self.discovered = read.discovered;
         self.directories = read.directories;
         self.globs = read.globs;
-        self.lasts = read.lasts;
+        self.lasts = Arc::new(read.lasts);
         self.tools = read.tools;
         self.base = read.base;
         self.platform = read.platform;

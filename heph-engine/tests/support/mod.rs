@@ -8,6 +8,8 @@
     reason = "support of tests; each test binary uses a part of it"
 )]
 
+pub mod random;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,6 +19,7 @@ use heph_common::Digest;
 use heph_common::config::{self, LoadOptions};
 use heph_engine::engine::{Engine, EngineOptions};
 use heph_engine::run::Message;
+use heph_engine::watch::Watching;
 use heph_proto::{
     Completed, Content, EntryKind, Executed, Failed, FailureKind, OutputEntry, Plan, Produced, Report,
     RunEvent, RunRequest, SandboxMode, Start, TargetOutcome, Written, content, input, plan, report,
@@ -29,6 +32,8 @@ pub struct Bench {
     directory: TempDir,
     /// The caller's environment.
     pub environment: BTreeMap<String, String>,
+    /// Watches the workspaces of the engines.
+    pub watching: Option<Arc<dyn Watching>>,
 }
 
 /// What a run did.
@@ -59,6 +64,7 @@ impl Bench {
         let bench = Self {
             directory: tempfile::tempdir().unwrap(),
             environment,
+            watching: None,
         };
         bench.write(
             ".hephconfig",
@@ -102,6 +108,7 @@ impl Bench {
             config,
             jobs: 2,
             build: "test".to_owned(),
+            watching: self.watching.clone(),
         })
         .unwrap()
     }
@@ -139,9 +146,13 @@ impl Bench {
     pub fn run_start(&self, start: &Start) -> Ran {
         let engine = self.engine();
         let ran = self.run_in(&engine, start);
-        let asked = heph_engine::engine::Asked::read(start.workspace.as_ref()).unwrap();
-        engine.save(&asked);
+        self.rest(&engine, start);
         ran
+    }
+
+    /// What a host does after an answer.
+    pub fn rest(&self, engine: &Engine, start: &Start) {
+        engine.rest(&heph_engine::engine::Asked::read(start.workspace.as_ref()).unwrap());
     }
 
     /// A run in an engine that is warm.
