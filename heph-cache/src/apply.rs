@@ -43,7 +43,7 @@ pub(crate) fn apply(
     operation: &Operation,
 ) -> rusqlite::Result<()> {
     match operation {
-        Operation::Publish(publish) => store(connection, places, changes, publish),
+        Operation::Publish { result, .. } => store(connection, places, changes, result),
         Operation::Lost {
             digest,
             variant,

@@ -68,6 +68,8 @@ pub(crate) struct Step {
     pub report: GcReport,
     /// Files to be deleted now that the step is committed.
     pub files: Vec<(Digest, Variant)>,
+    /// Revisions that their target's `history` let go, and that were looked at.
+    pub trimmed: usize,
     /// When the next mark is due, in milliseconds since 1970.
     pub due: Option<u64>,
 }
@@ -240,6 +242,7 @@ fn choose_trimmed(
             Ok((row.get(4)?, row.get(5)?, candidate(row).ok()))
         })?
         .collect::<Result<_, _>>()?;
+    step.trimmed = trimmed.len();
     for (revision, needed, result) in trimmed {
         if let Some(candidate) = result.filter(|_| !needed) {
             let_go(transaction, rules, &candidate, step, changes)?;

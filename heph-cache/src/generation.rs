@@ -10,6 +10,8 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use heph_common::Digest;
+
 use crate::error::StoreError;
 use crate::{schema, unique};
 
@@ -21,8 +23,12 @@ const TRIES: usize = 20;
 pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) directory: PathBuf,
+    /// Whether whoever opened it has made it, too.
+    pub(crate) made: bool,
     /// Inode of the lock file: numbers come again when somebody deletes the whole cache.
     inode: u64,
+    /// When the lock file was made, in nanoseconds since 1970: inodes come again, too, once nobody has them open.
+    born: i64,
     _shared: File,
 }
 
@@ -42,6 +48,15 @@ impl Generation {
     /// Whether both are the same directory.
     pub(crate) fn same(&self, other: &Self) -> bool {
         (self.number, self.inode) == (other.number, other.inode)
+    }
+
+    /// A number that no other index of this home has, whenever it was made.
+    pub(crate) fn identity(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        for part in [self.number, self.inode, self.born.cast_unsigned()] {
+            hasher.update(&part.to_le_bytes());
+        }
+        Digest::from(hasher.finalize()).prefix()
     }
 
     /// Whether it is still where it was.
@@ -68,15 +83,20 @@ impl Generations {
 
     /// Opens the generation in use; makes one where there is none. Others than `damaged` are not questioned.
     pub(crate) fn open(&self, damaged: Option<u64>) -> Result<Generation, StoreError> {
+        let mut made = None;
         for _ in 0..TRIES {
             let wanted = self.current().filter(|number| Some(*number) != damaged);
-            match wanted {
+            let bad = match wanted {
                 Some(number) => match self.share(number)? {
-                    Some(generation) => return Ok(generation),
-                    None => self.replace(Some(number))?,
+                    Some(generation) => {
+                        let made = made == Some(number);
+                        return Ok(Generation { made, ..generation });
+                    }
+                    None => Some(number),
                 },
-                None => self.replace(damaged)?,
-            }
+                None => damaged,
+            };
+            made = self.replace(bad)?.or(made);
         }
         Err(StoreError::Busy {
             path: self.current.clone(),
@@ -100,22 +120,30 @@ impl Generations {
             }
             Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path, error)),
         }
-        let inode = file
+        let metadata = file
             .metadata()
-            .map_err(|error| StoreError::io("read", &path, error))?
-            .ino();
+            .map_err(|error| StoreError::io("read", &path, error))?;
+        let seconds = metadata.mtime().saturating_mul(1_000_000_000);
         let generation = Generation {
             number,
             directory,
-            inode,
+            made: false,
+            inode: metadata.ino(),
+            born: seconds.saturating_add(metadata.mtime_nsec()),
             _shared: file,
         };
         // It may have been removed between opening and locking.
         Ok((generation.exists() && generation.index().exists()).then_some(generation))
     }
 
-    /// Makes a new generation the current one, unless `CURRENT` names a usable one other than `bad` by now.
-    fn replace(&self, bad: Option<u64>) -> Result<(), StoreError> {
+    /// Whether a generation is the one in use, for all.
+    pub(crate) fn is_current(&self, generation: &Generation) -> bool {
+        self.current() == Some(generation.number) && generation.exists()
+    }
+
+    /// Makes a new generation the current one, unless `CURRENT` names a usable one other than `bad` by now. Returns
+    /// the number of the one that was made.
+    fn replace(&self, bad: Option<u64>) -> Result<Option<u64>, StoreError> {
         fs::create_dir_all(&self.database)
             .map_err(|error| StoreError::io("create", &self.database, error))?;
         let guard_path = self.database.join("lock");
@@ -130,7 +158,7 @@ impl Generations {
         if let Some(number) = self.current().filter(|number| Some(*number) != bad)
             && self.directory(number).join("index.db").exists()
         {
-            return Ok(());
+            return Ok(None);
         }
         let existing = self.present()?;
         let newest = existing.into_iter().max().unwrap_or(0);
@@ -143,7 +171,8 @@ impl Generations {
         if !usable {
             self.create(number)?;
         }
-        self.write_current(number)
+        self.write_current(number)?;
+        Ok((!usable).then_some(number))
     }
 
     /// Makes an empty generation. Only called under the directory's lock, so whatever has no name yet is garbage.

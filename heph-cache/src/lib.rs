@@ -24,6 +24,7 @@ pub mod options;
 pub mod origin;
 mod pending;
 mod queue;
+mod recent;
 pub mod restore;
 pub mod row;
 mod schema;

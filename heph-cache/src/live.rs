@@ -6,10 +6,12 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::clock;
 use crate::error::StoreError;
+use crate::shared::Shared;
 use crate::unique;
 
 /// How old a file that never got its name must be before it is taken for the remains of a killed process.
@@ -21,9 +23,28 @@ pub struct LiveRun {
     path: PathBuf,
     started_unix_ms: u64,
     _locked: File,
+    // Dropped after the lock: then nothing of this run is protected any more.
+    _counted: Option<Counted>,
+}
+
+/// A run that its store knows of.
+#[derive(Debug)]
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.run_ended();
+    }
 }
 
 impl LiveRun {
+    /// The store has followed to the generation in use, and is told when the run ends.
+    pub(crate) fn counted_by(mut self, shared: &Arc<Shared>) -> Self {
+        shared.run_began();
+        self._counted = Some(Counted(Arc::clone(shared)));
+        self
+    }
+
     /// When it began, in milliseconds since 1970.
     pub fn started_unix_ms(&self) -> u64 {
         self.started_unix_ms
@@ -74,6 +95,7 @@ impl LiveRuns {
             path,
             started_unix_ms,
             _locked: file,
+            _counted: None,
         })
     }
 

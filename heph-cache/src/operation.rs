@@ -16,7 +16,7 @@ use crate::origin::Origin;
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     /// Store a result.
-    Publish(Arc<Publish>),
+    Publish { result: Arc<Publish>, _claims: Claims },
     /// A blob was found missing or bad; `seen` is the file record that was.
     Lost {
         digest: Digest,
@@ -57,7 +57,12 @@ pub(crate) struct Publish {
     pub uploads: Vec<String>,
     /// Seconds since 1970.
     pub used: u64,
-    /// Keeps deleters out until the commit; not needed when all blobs are here.
+}
+
+/// What a publication keeps until its commit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claims {
+    /// Keeps deleters out; not needed when all blobs are here.
     pub _hold: Option<Arc<Hold>>,
     /// Others that do the same work wait for this.
     pub _lock: Option<Arc<Guard>>,
@@ -86,11 +91,22 @@ pub(crate) struct RevisionRow {
 }
 
 impl Operation {
+    /// The same change, for one that is committed: others need not wait for it any more.
+    pub(crate) fn without_claims(&self) -> Self {
+        match self {
+            Self::Publish { result, .. } => Self::Publish {
+                result: Arc::clone(result),
+                _claims: Claims::default(),
+            },
+            other => other.clone(),
+        }
+    }
+
     /// Roughly how many bytes it keeps in memory.
     pub(crate) fn weight(&self) -> usize {
         const ROW: usize = 256;
         match self {
-            Self::Publish(publish) => {
+            Self::Publish { result: publish, .. } => {
                 let blobs = publish.blobs.iter().map(|blob| match &blob.content {
                     BlobRow::Inline(bytes) => Bytes::len(bytes) + ROW,
                     BlobRow::File(_) => ROW,

@@ -87,6 +87,12 @@ pub(crate) struct State {
     hold: Option<Arc<Hold>>,
     /// Last-used times and holders are being written.
     pub lazy_writing: bool,
+    /// What targets' `history` let go waits for the end of the runs that protect it.
+    pub trims_wait: bool,
+    /// The last run of this store has ended, so what waits for that may go.
+    pub trim: bool,
+    /// It is going.
+    pub trimming: bool,
 }
 
 impl Queue {
@@ -176,6 +182,16 @@ impl Queue {
         self.lock().holders.remove(&lock);
     }
 
+    /// The last run of this store has ended.
+    pub(crate) fn run_ended(&self) {
+        let mut state = self.lock();
+        if state.trims_wait {
+            state.trim = true;
+            drop(state);
+            self.work.notify_one();
+        }
+    }
+
     fn lazily(&self, mut state: MutexGuard<'_, State>) {
         if state.lazy_due.is_none() {
             state.lazy_due = Some(Instant::now() + self.lazy_wait);
@@ -198,7 +214,7 @@ impl Queue {
         let deadline = Instant::now() + patience;
         loop {
             let lazy = state.lazy_writing || !state.touches.is_empty() || !state.holders.is_empty();
-            if state.done >= target && !lazy {
+            if state.done >= target && !lazy && !state.trim && !state.trimming {
                 return Ok(());
             }
             if state.failures > failures

@@ -13,7 +13,7 @@ use crate::blob::{Blob, Trust, Variant};
 use crate::clock;
 use crate::error::StoreError;
 use crate::eviction::{self, Doom, GcReport};
-use crate::index::{ActionRow, BlobRow, Meta, RecordedRevision, Row};
+use crate::index::{ActionRow, BlobRow, Index, Meta, RecordedRevision, Row};
 use crate::live::LiveRun;
 use crate::lock::Locks;
 use crate::manifest::Manifest;
@@ -50,8 +50,8 @@ pub struct Store {
 /// Says whether anything may have gone since some results were seen to be there. See [`Store::unchanged_since`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PresenceToken {
-    /// Generation of the index.
-    pub generation: u64,
+    /// Which index it was.
+    pub index: u64,
     /// Count of deletions in it.
     pub deletions: u64,
     /// When the results were seen, in seconds since 1970.
@@ -88,7 +88,7 @@ impl Store {
         let _closed = self.shared.gate.pass()?;
         let run = self.shared.live.begin()?;
         self.shared.follow()?;
-        Ok(run)
+        Ok(run.counted_by(&self.shared))
     }
 
     /// The result of an action, of the best origin that `origins` accepts.
@@ -175,7 +175,7 @@ impl Store {
         let index = self.shared.index();
         let deletions = self.shared.read(|index| index.meta(Meta::Deletions))?;
         Ok(PresenceToken {
-            generation: index.generation.number,
+            index: index.generation.identity(),
             deletions: deletions.unwrap_or(-1).cast_unsigned(),
             seen_unix_s: clock::unix_ms() / 1000,
         })
@@ -188,9 +188,9 @@ impl Store {
         let now = clock::unix_ms() / 1000;
         let fresh = token.seen_unix_s <= now && now < token.seen_unix_s + TOUCH_INTERVAL / 2;
         fresh
-            && self.presence_token().is_ok_and(|current| {
-                current.generation == token.generation && current.deletions == token.deletions
-            })
+            && self
+                .presence_token()
+                .is_ok_and(|current| current.index == token.index && current.deletions == token.deletions)
     }
 
     /// A blob; its file is what was published, by the rule of trust (inode, size, modification time as recorded, else
@@ -288,7 +288,8 @@ impl Store {
         })
     }
 
-    /// Waits until everything that was published, touched or noted so far is committed.
+    /// Waits until everything that was published, touched or noted so far is committed, and, where no run is left alive,
+    /// what targets' `history` let go is gone.
     ///
     /// # Errors
     /// Why it cannot be: [`StoreError::Full`], [`StoreError::ReadOnly`], [`StoreError::Busy`], …
@@ -332,7 +333,7 @@ impl Store {
         self.settle()?;
         let present = self.shared.index().generation.number;
         let generation = self.shared.generations.renew(present)?;
-        self.shared.switch(crate::index::Index::new(generation));
+        self.shared.start_afresh(Index::new(generation));
         self.settle()?;
         self.shared.memory.clear();
         let report = self.ask(|reply| Command::Sweep {

@@ -93,12 +93,18 @@ impl Writer {
             let lazy = state.lazy_due;
             let lazy_ready =
                 lazy.is_some_and(|due| due <= now) || (lazy.is_some() && (closing || state.urgent));
-            if closing && !waiting && lazy.is_none() && state.commands.is_empty() {
+            if closing && !waiting && lazy.is_none() && state.commands.is_empty() && !state.trim {
                 return false;
             }
             if let Some(command) = state.commands.pop_front() {
                 drop(state);
                 self.obey(command);
+                return true;
+            }
+            if state.trim {
+                (state.trim, state.trimming) = (false, true);
+                drop(state);
+                self.trim();
                 return true;
             }
             let paused = self.retry_at.filter(|at| *at > now && !state.urgent && !closing);
@@ -205,18 +211,23 @@ impl Writer {
         !give_up
     }
 
-    /// One transaction over everything; a damaged generation is replaced and the same applied to the new one.
+    /// One transaction over everything. The same is applied to the next generation where this one is damaged, and where
+    /// another process has replaced it: nobody else would ever see what was committed to the old one.
     fn transact(&mut self, batch: &Batch, lazy: &Lazy) -> Result<(), StoreError> {
         if batch.is_empty() && lazy.0.is_empty() && lazy.1.is_empty() {
             return Ok(());
         }
         for _ in 0..3 {
             let error = match self.try_transact(batch, lazy) {
-                Ok(trim) => {
-                    if trim {
-                        self.collect_at.get_or_insert_with(Instant::now);
+                Ok(Some(changes)) => {
+                    if changes.trim {
+                        self.trim_soon();
                     }
                     return Ok(());
+                }
+                Ok(None) => {
+                    self.shared.catch_up()?;
+                    continue;
                 }
                 Err(error) => error,
             };
@@ -234,10 +245,16 @@ impl Writer {
         if schema::is_damage(index.path(), &error) {
             return self.shared.give_up(index.generation.number, &error);
         }
+        if self.shared.catch_up()? {
+            return Ok(());
+        }
         Err(StoreError::index(index.path(), error))
     }
 
-    fn try_transact(&mut self, batch: &Batch, lazy: &Lazy) -> rusqlite::Result<bool> {
+    /// What was changed, `None` where that was for nothing: the generation is not in use any more.
+    fn try_transact(&mut self, batch: &Batch, lazy: &Lazy) -> rusqlite::Result<Option<Changes>> {
+        let shared = Arc::clone(&self.shared);
+        let mut recent = shared.recent();
         let open = self.open()?;
         let transaction = open
             .connection
@@ -257,7 +274,12 @@ impl Writer {
         if committed.is_err() {
             open.places = Places::default();
         }
-        committed.map(|()| changes.trim)
+        committed?;
+        if !shared.generations.is_current(&open.index.generation) {
+            return Ok(None);
+        }
+        recent.add(batch.iter().map(|(_, operation)| operation));
+        Ok(Some(changes))
     }
 
     /// The connection to the generation that the store uses now.
@@ -286,7 +308,7 @@ impl Writer {
     /// What was committed moves from the pending results to the memory tier.
     fn keep_in_memory(&self, batch: &Batch) {
         for (number, operation) in batch {
-            if let Operation::Publish(publish) = operation {
+            if let Operation::Publish { result: publish, .. } = operation {
                 let (manifest, size) = (&publish.manifest, publish.encoded.len());
                 let memory = &self.shared.memory;
                 match publish.origin {

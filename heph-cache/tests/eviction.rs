@@ -300,3 +300,68 @@ fn files_that_killed_writers_left_are_swept() {
     store.clear().unwrap();
     assert_eq!(home.blob_files(), Vec::<std::path::PathBuf>::new());
 }
+
+fn publish_revision(store: &Store, number: u64) {
+    let mut publication = publication(number, &[("out", &content(number))]);
+    publication.record = Some(fixture::revision(number, Some(1)));
+    store.publish(publication).unwrap();
+}
+
+#[test]
+fn what_a_targets_history_lets_go_is_gone_after_the_run() {
+    let home = Home::new();
+    let store = home.open();
+    let run = store.begin_run().unwrap();
+    for number in 0..200 {
+        publish_revision(&store, number);
+    }
+    store.flush().unwrap();
+    assert!(is_there(&store, 0), "the run may use it");
+    drop(run);
+    store.flush().unwrap();
+    let left: Vec<u64> = (0..200).filter(|number| is_there(&store, *number)).collect();
+    assert_eq!(left, [199]);
+}
+
+#[test]
+fn what_a_targets_history_lets_go_waits_for_the_runs_of_others() {
+    let home = Home::new();
+    let (store, other) = (home.open(), home.open());
+    let run = store.begin_run().unwrap();
+    let others_run = other.begin_run().unwrap();
+    publish_revision(&store, 0);
+    publish_revision(&store, 1);
+    drop(run);
+    store.flush().unwrap();
+    assert!(is_there(&other, 0), "the other run may use it");
+    drop(others_run);
+    // A process that was killed leaves it to the next one that writes.
+    drop(store);
+    let store = home.open();
+    let run = store.begin_run().unwrap();
+    publish_revision(&store, 2);
+    store.flush().unwrap();
+    drop(run);
+    store.flush().unwrap();
+    assert_eq!(
+        [0, 1, 2].map(|number| is_there(&store, number)),
+        [false, false, true]
+    );
+}
+
+#[test]
+fn what_a_targets_history_lets_go_is_gone_when_everything_is_written() {
+    let home = Home::new();
+    let store = home.open();
+    // The run ends before what it published is written.
+    let run = store.begin_run().unwrap();
+    publish_revision(&store, 0);
+    publish_revision(&store, 1);
+    drop(run);
+    store.flush().unwrap();
+    assert_eq!([0, 1].map(|number| is_there(&store, number)), [false, true]);
+    // Nor does it take a run.
+    publish_revision(&store, 2);
+    store.flush().unwrap();
+    assert_eq!([1, 2].map(|number| is_there(&store, number)), [false, true]);
+}

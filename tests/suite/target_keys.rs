@@ -227,7 +227,6 @@ fn cache_false_runs_each_time() {
 }
 
 #[test]
-#[ignore = "fails now and then: trimming may come after the look"]
 fn history_keeps_that_many_revisions_of_a_target() {
     let env = Environment::new();
     let build = |cache: &str, word: &str| {

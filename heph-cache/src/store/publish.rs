@@ -4,7 +4,7 @@ use super::*;
 use crate::blob::FileRecord;
 use crate::gate::Hold;
 use crate::lock::Guard;
-use crate::operation::{Publish, PublishBlob};
+use crate::operation::{Claims, Publish, PublishBlob};
 
 /// How long a publication waits for its commit when earlier ones have failed.
 const FAULT_PATIENCE: Duration = Duration::from_secs(10);
@@ -126,18 +126,23 @@ impl Store {
             blobs: placed,
             uploads,
             used: clock::unix_ms() / 1000,
+        });
+        let claims = Claims {
             _hold: hold,
             _lock: lock,
-        });
-        self.enqueue(&publish)?;
+        };
+        self.enqueue(&publish, claims)?;
         Ok(manifest)
     }
 
-    fn enqueue(&self, publish: &Arc<Publish>) -> Result<(), StoreError> {
+    fn enqueue(&self, publish: &Arc<Publish>, claims: Claims) -> Result<(), StoreError> {
         let queue = &self.shared.queue;
         let failing = queue.lock().fault.is_some();
         let number = queue.push(
-            Operation::Publish(Arc::clone(publish)),
+            Operation::Publish {
+                result: Arc::clone(publish),
+                _claims: claims,
+            },
             || self.shared.busy(),
             |number| self.shared.pending.add(publish, number),
         )?;

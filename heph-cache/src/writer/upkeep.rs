@@ -25,6 +25,18 @@ const GATE_PAUSE: Duration = Duration::from_millis(50);
 /// Pause between two directories of blob files that are compared with the index.
 const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 
+/// Longest time for which the end of a run waits for what it let go.
+const TRIM_PATIENCE: Duration = Duration::from_millis(200);
+
+/// What one step of eviction did.
+struct Progress {
+    report: GcReport,
+    /// When the next mark is due, in milliseconds since 1970.
+    due: Option<u64>,
+    /// Whether another step may find more.
+    more: bool,
+}
+
 impl Writer {
     /// Begins to collect when the store has grown above its limit, or when something waits from earlier.
     pub(super) fn check_size(&mut self) {
@@ -37,9 +49,51 @@ impl Writer {
         let limit = self.shared.max_size;
         let Ok(open) = self.open() else { return };
         let size = eviction::size(&open.connection).unwrap_or(0);
+        let trims = first && trims_wait(&open.connection).unwrap_or(false);
         if size > limit || (first && has_work(&open.connection).unwrap_or(false)) {
             self.collect_at = Some(Instant::now());
         }
+        if trims {
+            self.trim_soon();
+        }
+    }
+
+    /// What a target's `history` has let go is to go, at once or when the runs of this store have ended.
+    pub(super) fn trim_soon(&self) {
+        let mut state = self.shared.queue.lock();
+        state.trims_wait = true;
+        // A run that ends from now on sees that something waits for it.
+        state.trim |= !self.shared.has_runs();
+    }
+
+    /// The runs of this store have ended: what they protected from their targets' `history` goes.
+    pub(super) fn trim(&mut self) {
+        let began = Instant::now();
+        let done = self.shared.has_runs()
+            || loop {
+                match self.step(u64::MAX) {
+                    Ok(Some(progress)) if !progress.more => break true,
+                    Ok(_) if began.elapsed() > TRIM_PATIENCE => break false,
+                    Ok(Some(_)) => {}
+                    Ok(None) => std::thread::sleep(GATE_PAUSE),
+                    Err(error) => {
+                        tracing::warn!(%error, "the store could not be trimmed");
+                        break true;
+                    }
+                }
+            };
+        if !done {
+            self.collect_at = Some(Instant::now() + GATE_PAUSE);
+        }
+        // Runs of other processes may protect it still.
+        let waiting = self
+            .open()
+            .and_then(|open| trims_wait(&open.connection))
+            .unwrap_or(false);
+        let mut state = self.shared.queue.lock();
+        (state.trims_wait, state.trimming) = (waiting, false);
+        drop(state);
+        self.shared.queue.progressed();
     }
 
     /// One step in the background.
@@ -51,12 +105,12 @@ impl Writer {
         let target = self.collecting.unwrap_or(u64::MAX);
         self.collect_at = None;
         match self.step(target) {
-            Ok(Some((report, due))) => {
-                if report.did_something() {
+            Ok(Some(progress)) => {
+                if progress.more {
                     self.collect_at = Some(Instant::now());
                 } else {
                     self.collecting = None;
-                    self.collect_at = due.map(|due| {
+                    self.collect_at = progress.due.map(|due| {
                         let left = due.saturating_sub(clock::unix_ms());
                         Instant::now() + Duration::from_millis(left)
                     });
@@ -79,7 +133,7 @@ impl Writer {
     }
 
     /// One step of eviction; `None` when somebody else deletes or publishes for too long.
-    fn step(&mut self, target: u64) -> Result<Option<(GcReport, Option<u64>)>, StoreError> {
+    fn step(&mut self, target: u64) -> Result<Option<Progress>, StoreError> {
         let shared = Arc::clone(&self.shared);
         let Some(closed) = shared.gate.close()? else {
             return Ok(None);
@@ -112,7 +166,11 @@ impl Writer {
         if step.report.actions + step.report.blobs > 0 {
             shared.refresh_memory();
         }
-        Ok(Some((step.report, step.due)))
+        Ok(Some(Progress {
+            report: step.report,
+            due: step.due,
+            more: step.report.did_something() || step.trimmed > 0,
+        }))
     }
 
     fn try_step(&mut self, rules: &Rules) -> rusqlite::Result<eviction::Step> {
@@ -148,9 +206,7 @@ impl Writer {
         match command {
             Command::Collect { target, reply } => {
                 let target = target.unwrap_or(self.shared.max_size);
-                let _ = reply.send(
-                    self.repeat(|writer| writer.step(target).map(|step| step.map(|(report, _)| report))),
-                );
+                let _ = reply.send(self.repeat(|writer| writer.step(target)));
             }
             Command::Sweep { age, reply } => {
                 // An old generation that only this writer still had open goes, and with it what it named.
@@ -184,7 +240,7 @@ impl Writer {
     /// Repeats a step until it does nothing more.
     fn repeat(
         &mut self,
-        mut step: impl FnMut(&mut Self) -> Result<Option<GcReport>, StoreError>,
+        mut step: impl FnMut(&mut Self) -> Result<Option<Progress>, StoreError>,
     ) -> Result<GcReport, StoreError> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let began = Instant::now();
@@ -193,9 +249,9 @@ impl Writer {
             // What was touched or published before the collection was asked for counts.
             self.flush_lazy();
             match step(self)? {
-                Some(report) => {
-                    total.add(&report);
-                    if !report.did_something() {
+                Some(progress) => {
+                    total.add(&progress.report);
+                    if !progress.more {
                         self.collect_at = Some(Instant::now());
                         return Ok(total);
                     }
@@ -314,14 +370,22 @@ impl Writer {
     }
 }
 
-/// Whether marks, trims or unreferenced blobs wait from earlier.
+/// Whether marks or unreferenced blobs wait from earlier.
 fn has_work(connection: &Connection) -> rusqlite::Result<bool> {
     if index::meta_of(connection, Meta::Recount)? != 0 {
         return Ok(true);
     }
     connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM action WHERE doomed <> 0) OR EXISTS (SELECT 1 FROM revision WHERE trim = 1)
-         OR EXISTS (SELECT 1 FROM blob WHERE refs <= 0)",
+        "SELECT EXISTS (SELECT 1 FROM action WHERE doomed <> 0) OR EXISTS (SELECT 1 FROM blob WHERE refs <= 0)",
+        [],
+        |row| row.get(0),
+    )
+}
+
+/// Whether results that their targets' `history` has let go are still there.
+fn trims_wait(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM revision WHERE trim = 1)",
         [],
         |row| row.get(0),
     )
