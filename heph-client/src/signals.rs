@@ -22,6 +22,11 @@ impl Signals {
         })
     }
 
+    /// Whether somebody has asked already, perhaps too late for what was running then.
+    pub fn were_asked(&self) -> bool {
+        self.asked
+    }
+
     /// Waits for somebody to ask. The second time there is no return: the process leaves at once with code 130.
     pub async fn asked(&mut self) {
         tokio::select! {

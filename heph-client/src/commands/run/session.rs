@@ -94,9 +94,13 @@ impl<'a> Session<'a> {
         };
         loop {
             let (exit, written) = self.round(client, &mut signals).await?;
-            let Some(watcher) = watcher.as_mut().filter(|_| exit != Exit::Cancelled) else {
+            let Some(watcher) = watcher.as_mut() else {
                 return Ok(End::Exit(exit));
             };
+            // A round that was over already when somebody asked did not notice.
+            if exit == Exit::Cancelled || signals.were_asked() {
+                return Ok(End::Exit(Exit::Cancelled));
+            }
             watcher.forget(&written);
             let changed = tokio::select! {
                 changed = watcher.changed() => changed?,
