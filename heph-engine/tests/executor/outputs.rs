@@ -258,8 +258,8 @@ fn logs_of_any_size_are_reported() {
 
 #[test]
 fn a_sandbox_is_removed_after_success_and_kept_after_failure_until_the_next_run() {
-    let bench = Bench::new();
-    for mode in modes(&bench, "a_sandbox_is_removed_after_success") {
+    for mode in modes(&Bench::new(), "a_sandbox_is_removed_after_success") {
+        let bench = Bench::new();
         let sandbox = bench.home.join("sandbox/0123456789abcdef");
         failed(&bench.run(bench.plan(mode, "echo left > left; exit 1")));
         assert_eq!(
@@ -273,12 +273,12 @@ fn a_sandbox_is_removed_after_success_and_kept_after_failure_until_the_next_run(
         completed(&bench.run(bench.plan(mode, "echo > left")));
         // The report comes before the broom.
         crate::support::eventually("the sandbox is empty", || !sandbox.join("ws/pkg/left").exists());
+        bench.executor.shutdown();
+        let left: Vec<_> = std::fs::read_dir(bench.home.join("sandbox"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.starts_with("base-") && name != "trial")
+            .collect();
+        assert_eq!(left, [""; 0]);
     }
-    bench.executor.shutdown();
-    let left: Vec<_> = std::fs::read_dir(bench.home.join("sandbox"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !name.starts_with("base-") && name != "trial")
-        .collect();
-    assert_eq!(left, [""; 0]);
 }
