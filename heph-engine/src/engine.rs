@@ -75,6 +75,7 @@ impl Engine {
         let services = Services {
             store: Arc::new(store),
             slots: Arc::new(Slots::new(options.jobs)),
+            flights: Arc::default(),
         };
         Ok(Self {
             options,

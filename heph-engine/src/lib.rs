@@ -12,6 +12,7 @@ pub mod driver;
 pub mod engine;
 pub mod executor;
 pub mod file_table;
+mod flight;
 pub mod gather;
 pub mod graph;
 pub mod inspect;

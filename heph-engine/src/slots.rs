@@ -12,6 +12,20 @@ struct Inner {
     total: u32,
     used: u32,
     waiting: Vec<Box<dyn FnOnce() + Send>>,
+    /// More that runs have asked for.
+    wanted: Vec<u32>,
+}
+
+impl Inner {
+    fn most(&self) -> u32 {
+        self.wanted.iter().copied().fold(self.total, u32::max)
+    }
+}
+
+/// While this lives there are as many slots as its run has asked for.
+pub struct Wanted {
+    slots: Arc<Slots>,
+    count: u32,
 }
 
 /// Slots that were taken; given back when this is dropped.
@@ -28,6 +42,7 @@ impl Slots {
                 total: total.max(1),
                 used: 0,
                 waiting: Vec::new(),
+                wanted: Vec::new(),
             }),
         }
     }
@@ -36,8 +51,8 @@ impl Slots {
     /// been given back.
     pub fn take(self: &Arc<Self>, count: u32, wake: impl FnOnce() + Send + 'static) -> Option<Held> {
         let mut inner = self.lock();
-        let count = count.clamp(1, inner.total);
-        if inner.used + count > inner.total {
+        let count = count.clamp(1, inner.most());
+        if inner.used + count > inner.most() {
             // Registered under the same lock, so that no slot is given back in between unheard.
             inner.waiting.push(Box::new(wake));
             return None;
@@ -49,8 +64,26 @@ impl Slots {
         })
     }
 
+    /// Has at least `count` slots for as long as the answer lives: one run that asks for more raises the budget of all.
+    pub fn want(self: &Arc<Self>, count: u32) -> Wanted {
+        self.lock().wanted.push(count);
+        Wanted {
+            slots: Arc::clone(self),
+            count,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        let mut inner = self.slots.lock();
+        if let Some(at) = inner.wanted.iter().position(|count| *count == self.count) {
+            inner.wanted.swap_remove(at);
+        }
     }
 }
 
@@ -67,7 +100,7 @@ impl Drop for Held {
 impl fmt::Debug for Slots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.lock();
-        write!(f, "Slots({} of {})", inner.used, inner.total)
+        write!(f, "Slots({} of {})", inner.used, inner.most())
     }
 }
 
@@ -105,5 +138,11 @@ mod tests {
             slots.take(9, wake()).is_some(),
             "a target that wants more than there is gets all"
         );
+        let more = slots.want(5);
+        let five = slots.take(5, wake()).unwrap();
+        drop(more);
+        assert!(slots.take(1, wake()).is_none());
+        drop(five);
+        assert!(slots.take(3, wake()).is_some());
     }
 }

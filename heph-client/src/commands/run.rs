@@ -123,6 +123,7 @@ impl RunArgs {
                 || self.report.is_some()
                 || self.profile.is_some()
                 || context.loudness() == Loudness::Verbose,
+            client_pid: 0,
         }
     }
 }

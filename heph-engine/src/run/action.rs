@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use heph_cache::{Blob, Guard, Manifest, Store};
 use heph_common::Digest;
-use heph_proto::{Execute, Executed, FailureKind, Report, TargetOutcome, WouldRun, input, report, run_event};
+use heph_proto::{
+    Execute, Executed, Failed, FailureKind, Report, TargetOutcome, WouldRun, input, report, run_event,
+};
 
 use super::task::State;
 use super::{Keyed, Last, Message, Run};
 use crate::definition::{Action, Codegen};
+use crate::flight::{Landing, STALL_LIMIT, is_stopped};
 use crate::gather::{Gathered, Products, gather, owner_names, pass_on, pre_key};
 use crate::graph::{Id, Node};
 use crate::keying::{action_key, passed_digest};
@@ -42,9 +45,6 @@ impl Blobs for StoredBlobs<'_> {
 /// How often a thread that waits for a lock looks whether its run has ended.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Who holds a lock and is stopped (SIGSTOP, a debugger) for so long is not waited for.
-const STALL_LIMIT: Duration = Duration::from_secs(10);
-
 /// Nobody is waited for longer: doing the work twice costs less than waiting for what never comes.
 const LOCK_LIMIT: Duration = Duration::from_secs(30 * 60);
 
@@ -68,13 +68,6 @@ fn wait_for_lock(store: &Store, key: &Digest, finished: &AtomicBool) -> Option<G
         }
     }
     None
-}
-
-/// Whether a process is stopped; `false` where that cannot be told.
-fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, Some('T' | 't'))
 }
 
 impl Run<'_> {
@@ -143,6 +136,7 @@ impl Run<'_> {
                 pre_key,
                 key,
                 parts,
+                lead: None,
                 lock: None,
                 unlocked: false,
             },
@@ -180,6 +174,18 @@ impl Run<'_> {
             return true;
         };
         let key = keyed.key;
+        if keyed.lead.is_none() {
+            let own = self.own.clone();
+            // A run that has ended does not mind.
+            let told = move |landing| drop(own.send(Message::Landed(id, landing)));
+            keyed.lead = self.services.flights.enter(key, self.start.client_pid, told);
+            if keyed.lead.is_none() {
+                self.tasks.set(id, State::Locked);
+                let pid = self.services.flights.leader(&key).unwrap_or(0);
+                self.say_waiting(id, pid);
+                return false;
+            }
+        }
         match self.services.store.locks().try_acquire(&key) {
             Ok(Some(guard)) => {
                 keyed.lock = Some(Arc::new(guard));
@@ -187,7 +193,8 @@ impl Run<'_> {
             }
             Ok(None) => {
                 self.tasks.set(id, State::Locked);
-                self.say_waiting(id, &key);
+                let pid = self.services.store.locks().holder(&key).unwrap_or(0);
+                self.say_waiting(id, pid);
                 let (store, own, finished) = (
                     Arc::clone(&self.services.store),
                     self.own.clone(),
@@ -207,9 +214,8 @@ impl Run<'_> {
         }
     }
 
-    fn say_waiting(&self, id: Id, key: &Digest) {
+    fn say_waiting(&self, id: Id, pid: u32) {
         let address = self.prepared.graph.node(id).definition.address.to_string();
-        let pid = self.services.store.locks().holder(key).unwrap_or(0);
         self.send(run_event::Event::Waiting(heph_proto::Waiting { address, pid }));
     }
 
@@ -217,12 +223,37 @@ impl Run<'_> {
         if self.tasks.get(id).state != State::Locked {
             return;
         }
-        let node = self.prepared.graph.node(id);
         let Some(keyed) = self.keys.get_mut(&id) else {
             return;
         };
         keyed.unlocked = guard.is_none();
         keyed.lock = guard.map(Arc::new);
+        self.take_or_run(id);
+    }
+
+    /// Another run of this coordinator has ended the same work, or does not get on with it.
+    pub(super) fn landed(&mut self, id: Id, landing: &Landing) {
+        if self.tasks.get(id).state != State::Locked {
+            return;
+        }
+        let forced = self.tasks.get(id).forced;
+        match landing {
+            Landing::Failed(failed) if !forced => return self.fail(id, Failed::clone(failed), 0),
+            Landing::Failed(_) | Landing::Over => {}
+            Landing::Stalled => {
+                if let Some(keyed) = self.keys.get_mut(&id) {
+                    keyed.unlocked = true;
+                }
+            }
+        }
+        self.take_or_run(id);
+    }
+
+    fn take_or_run(&mut self, id: Id) {
+        let node = self.prepared.graph.node(id);
+        let Some(keyed) = self.keys.get(&id) else {
+            return;
+        };
         let (pre_key, key) = (keyed.pre_key, keyed.key);
         // Whoever held it has probably published what is wanted here.
         if !self.tasks.get(id).forced
@@ -442,7 +473,7 @@ impl Run<'_> {
         }
     }
 
-    fn command_failed(&mut self, id: Id, failed: heph_proto::Failed, report: &Report) {
+    fn command_failed(&mut self, id: Id, failed: Failed, report: &Report) {
         let retries = self.prepared.graph.node(id).definition.retries;
         let again = matches!(
             failed.kind(),
@@ -451,6 +482,9 @@ impl Run<'_> {
         if again && self.tasks.get(id).retries < retries && !self.stopping {
             self.tasks.get_mut(id).retries += 1;
             return self.enqueue(id);
+        }
+        if again && let Some(lead) = self.keys.get_mut(&id).and_then(|keyed| keyed.lead.take()) {
+            lead.fail(&failed);
         }
         self.fail(id, failed, report.wall_us);
     }

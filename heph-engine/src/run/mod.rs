@@ -23,10 +23,11 @@ use heph_proto::{Finished, RunEvent, RunRequest, SandboxMode, Start, TargetOutco
 use serde::{Deserialize, Serialize};
 
 use crate::file_table::FileTable;
+use crate::flight::{Flights, Landing, Lead};
 use crate::graph::{Graph, Id};
 use crate::plan::PlanBase;
 use crate::product::Product;
-use crate::slots::Held;
+use crate::slots::{Held, Wanted};
 use crate::surroundings::Surroundings;
 use crate::workspace::{Affected, Leaves, Settled};
 use task::{State, Tasks};
@@ -81,6 +82,8 @@ pub struct Services {
     pub store: Arc<Store>,
     /// Job slots of the coordinator.
     pub slots: Arc<crate::slots::Slots>,
+    /// What its runs execute at the moment.
+    pub flights: Arc<Flights>,
 }
 
 /// What a run hears.
@@ -94,6 +97,8 @@ pub enum Message {
     Request(RunRequest),
     /// A lock was waited for and is held now.
     Lock(Id, Option<Guard>),
+    /// Another run of this coordinator has ended the same work.
+    Landed(Id, Landing),
     /// A job slot may be free.
     Slot,
     /// The client is gone.
@@ -152,6 +157,8 @@ pub struct Run<'a> {
     wall: HashMap<Id, u64>,
     /// Set when the run ends, for threads that wait in its place.
     finished: Arc<AtomicBool>,
+    /// Keeps as many slots as were asked for.
+    _wanted: Wanted,
 }
 
 /// A target whose outputs the client writes to the tree.
@@ -166,6 +173,9 @@ struct Keyed {
     pre_key: Digest,
     key: Digest,
     parts: Vec<KeyPart>,
+    /// Among the runs of this coordinator.
+    lead: Option<Lead>,
+    /// Among processes.
     lock: Option<Arc<Guard>>,
     /// Whether the lock was waited for in vain: it runs without.
     unlocked: bool,
@@ -224,6 +234,7 @@ impl<'a> Run<'a> {
             writing: HashMap::new(),
             wall: HashMap::new(),
             finished: Arc::new(AtomicBool::new(false)),
+            _wanted: services.slots.want(start.jobs),
             prepared,
             start,
             services,
@@ -279,6 +290,7 @@ impl<'a> Run<'a> {
                 Some(run_request::Request::Spawned(_) | run_request::Request::Start(_)) | None => {}
             },
             Message::Lock(id, guard) => self.locked(id, guard),
+            Message::Landed(id, landing) => self.landed(id, &landing),
             Message::Slot => self.asked_for_slots = false,
             Message::Closed => {
                 self.cancel();

@@ -162,6 +162,17 @@ impl Bench {
 
     /// The same with another way to run plans.
     pub fn run_with(&self, engine: &Engine, start: &Start, execute: &dyn Fn(&Plan) -> Report) -> Ran {
+        self.run_watched(engine, start, execute, &|_| {})
+    }
+
+    /// The same, where somebody hears of the targets that wait for another run.
+    pub fn run_watched(
+        &self,
+        engine: &Engine,
+        start: &Start,
+        execute: &dyn Fn(&Plan) -> Report,
+        waiting: &dyn Fn(&str),
+    ) -> Ran {
         let (own, inbox) = crossbeam_channel::unbounded();
         let ran = Mutex::new(Ran::default());
         let answers = own.clone();
@@ -213,6 +224,7 @@ impl Bench {
                 run_event::Event::WouldRun(would) => {
                     ran.would_run.insert(would.address, would.reason);
                 }
+                run_event::Event::Waiting(told) => waiting(&told.address),
                 run_event::Event::Finished(finished) => ran.finished = finished,
                 _ => {}
             }

@@ -656,6 +656,9 @@ pub struct Start {
     /// Send the details of every up-to-date target (for --json and --report).
     #[prost(bool, tag = "15")]
     pub verbose: bool,
+    /// Process of the client; filled in by whoever accepted its connection.
+    #[prost(uint32, tag = "16")]
+    pub client_pid: u32,
 }
 /// From the client during a run.
 #[derive(Clone, PartialEq, ::prost::Message)]
