@@ -6,7 +6,7 @@ build:
 
 # All tests.
 test *ARGS:
-    cargo test --workspace --locked {{ARGS}}
+    cargo test --workspace --locked --no-fail-fast {{ARGS}}
 
 # Formatting and lints, as CI demands them.
 lint:
