@@ -39,7 +39,7 @@ pub use eviction::GcReport;
 pub use heph_common::KeyPart;
 pub use index::RecordedRevision;
 pub use live::LiveRun;
-pub use lock::{Guard, Locks};
+pub use lock::{Guard, Holder, Locks};
 pub use manifest::{Content, Entry, Manifest, ManifestError, Output, SandboxMode};
 pub use memory::MemoryOptions;
 pub use options::{LockBackend, StoreOptions};

@@ -14,7 +14,7 @@ use heph_common::Digest;
 use crate::clock;
 use crate::error::StoreError;
 use crate::options::LockBackend;
-use crate::queue::Holder;
+use crate::queue::Holder as Listed;
 use crate::shared::Shared;
 
 #[cfg(target_os = "linux")]
@@ -87,7 +87,7 @@ impl Locks {
         held.insert(lock, taken);
         drop(held);
         if self.inner.shared.options.lock == LockBackend::Fs {
-            let holder = Holder {
+            let holder = Listed {
                 pid: std::process::id(),
                 namespace: pid_namespace(),
                 since: clock::unix_ms(),
@@ -131,20 +131,49 @@ impl Locks {
         }
     }
 
-    /// The process that holds the lock of a key, as far as known: not before it has been held for a moment, and not
-    /// across pid namespaces, where its number would mean another process.
-    pub fn holder(&self, key: &Digest) -> Option<u32> {
+    /// Who holds the lock of a key, if anybody does.
+    pub fn holder(&self, key: &Digest) -> Holder {
         let lock = number(key);
         if self.inner.held().contains_key(&lock) {
-            return Some(std::process::id());
+            return Holder::Process(std::process::id());
         }
         let found = self.inner.shared.read(|index| index.holder(lock.cast_signed()));
-        let (pid, namespace) = found.ok().flatten().flatten()?;
+        let Some((pid, namespace)) = found.ok().flatten().flatten() else {
+            return Holder::Unknown;
+        };
+        if namespace != pid_namespace() {
+            return Holder::Elsewhere;
+        }
         let alive = i32::try_from(pid)
             .ok()
             .and_then(rustix::process::Pid::from_raw)
             .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
-        (namespace == pid_namespace() && alive).then_some(pid)
+        if alive {
+            Holder::Process(pid)
+        } else {
+            Holder::Unknown
+        }
+    }
+}
+
+/// Who holds a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Holder {
+    /// This process, as numbered here.
+    Process(u32),
+    /// A process of another pid namespace, where its number would mean another one here.
+    Elsewhere,
+    /// Not known: whoever holds a lock says so half a second later. One that does not is stopped, or cannot write.
+    Unknown,
+}
+
+impl Holder {
+    /// The process, where it is known and has a number here.
+    pub fn pid(self) -> Option<u32> {
+        match self {
+            Self::Process(pid) => Some(pid),
+            Self::Elsewhere | Self::Unknown => None,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fixture::{Home, Process, key};
-use heph_cache::{LockBackend, Store};
+use heph_cache::{Holder, LockBackend, Store};
 
 const LONG: Duration = Duration::from_secs(60);
 const ROLE: &str = "HEPH_TEST_HOME";
@@ -53,7 +53,7 @@ fn a_lock_is_held_by_one_and_freed_on_drop() {
         let store = home.open_with(|options| options.lock = backend);
         let guard = store.locks().try_acquire(&key(1)).unwrap().unwrap();
         assert!(store.locks().try_acquire(&key(1)).unwrap().is_none());
-        assert_eq!(store.locks().holder(&key(1)), Some(std::process::id()));
+        assert_eq!(store.locks().holder(&key(1)), Holder::Process(std::process::id()));
         let other = store.locks().try_acquire(&key(2)).unwrap();
         assert!(other.is_some(), "another key is free");
         let patience = Duration::from_millis(20);
@@ -99,7 +99,7 @@ fn a_waiter_learns_who_holds_it_and_gets_it_when_that_one_is_killed() {
     let store = home.open();
     let mut child = holder(&home);
     let deadline = Instant::now() + LONG;
-    while store.locks().holder(&key(1)) != Some(child.0.id()) {
+    while store.locks().holder(&key(1)) != Holder::Process(child.0.id()) {
         assert!(Instant::now() < deadline, "the holder is never named");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -113,7 +113,7 @@ fn a_waiter_learns_who_holds_it_and_gets_it_when_that_one_is_killed() {
     child.kill();
     let guard = store.locks().acquire(&key(1), LONG).unwrap();
     assert!(guard.is_some());
-    assert_eq!(store.locks().holder(&key(1)), Some(std::process::id()));
+    assert_eq!(store.locks().holder(&key(1)), Holder::Process(std::process::id()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Each key of a target: what it does, and whether a change to it is a miss.
 
 use heph_tests::{Environment, needs, strict_available, wait_until};
+use rustix::process::Signal;
 
 fn output(env: &Environment, address: &str, path: &str) -> String {
     env.heph(["run", "--copy-out", "copied", address]).run().success();
@@ -438,4 +439,37 @@ fn equal_work_of_two_runs_is_done_once() {
     first.wait().success();
     second.wait().success();
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "ran\n");
+}
+
+/// One run is stopped (SIGSTOP) when its command has written `word`; another one that wants the same must not wait for
+/// it for ever.
+fn a_stopped_run_is_passed_by(word: &str) {
+    let env = Environment::new();
+    let log = env.beside("log");
+    let at = log.display();
+    let run = format!("['echo began >> {at}', 'sleep 1', 'echo went on >> {at}', 'sleep 1', 'echo > $OUT']");
+    env.write(
+        "BUILD",
+        format!("target(name='t', driver='sh', sandbox='standard', run={run}, out='out')\n"),
+    );
+    // Both processes are their own coordinators.
+    let run = || env.heph(["run", "//:t"]).with("HEPH_DAEMON", "off").start();
+    let said = |word: &str| std::fs::read_to_string(&log).is_ok_and(|text| text.contains(word));
+    let stopped = run();
+    wait_until("the command runs", || said(word));
+    stopped.signal(Signal::STOP);
+    run().wait().success().says("1 executed");
+    stopped.signal(Signal::CONT);
+    stopped.wait().success();
+    run().wait().success().says("1 target up to date");
+}
+
+#[test]
+fn a_run_that_was_stopped_is_not_waited_for() {
+    a_stopped_run_is_passed_by("went on");
+}
+
+#[test]
+fn a_run_that_was_stopped_before_it_said_what_it_works_on_is_not_waited_for() {
+    a_stopped_run_is_passed_by("began");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use heph_cache::{Blob, Guard, Manifest, Store};
+use heph_cache::{Blob, Guard, Holder, Manifest, Store};
 use heph_common::Digest;
 use heph_proto::{
     Execute, Executed, Failed, FailureKind, Report, TargetOutcome, WouldRun, input, report, run_event,
@@ -48,7 +48,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Nobody is waited for longer: doing the work twice costs less than waiting for what never comes.
 const LOCK_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Waits until the lock is free or the run has ended; `None` where locks do not work, or where the holder makes no progress.
+/// Waits until the lock is free or the run has ended; `None` where locks do not work, or where the holder makes no progress:
+/// it is stopped, or has not even said that it holds the lock, which takes half a second.
 fn wait_for_lock(store: &Store, key: &Digest, finished: &AtomicBool) -> Option<Guard> {
     let began = Instant::now();
     let mut stalled: Option<Instant> = None;
@@ -61,10 +62,15 @@ fn wait_for_lock(store: &Store, key: &Digest, finished: &AtomicBool) -> Option<G
                 return None;
             }
         }
-        match store.locks().holder(key).is_some_and(is_stopped) {
-            false => stalled = None,
-            true if stalled.get_or_insert_with(Instant::now).elapsed() >= STALL_LIMIT => return None,
-            true => {}
+        let makes_progress = match store.locks().holder(key) {
+            Holder::Process(pid) => !is_stopped(pid),
+            Holder::Elsewhere => true,
+            Holder::Unknown => false,
+        };
+        match makes_progress {
+            true => stalled = None,
+            false if stalled.get_or_insert_with(Instant::now).elapsed() >= STALL_LIMIT => return None,
+            false => {}
         }
     }
     None
@@ -193,7 +199,7 @@ impl Run<'_> {
             }
             Ok(None) => {
                 self.tasks.set(id, State::Locked);
-                let pid = self.services.store.locks().holder(&key).unwrap_or(0);
+                let pid = self.services.store.locks().holder(&key).pid().unwrap_or(0);
                 self.say_waiting(id, pid);
                 let (store, own, finished) = (
                     Arc::clone(&self.services.store),
