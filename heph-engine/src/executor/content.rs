@@ -9,6 +9,8 @@ use heph_common::digest::Digest;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, Result};
 
+use super::place::Trash;
+
 /// Files up to this size are read whole; cloning pays above.
 const SMALL: u64 = 128 * 1024;
 
@@ -22,6 +24,21 @@ pub(super) enum Copied {
     Verified,
     /// The file has other bytes than expected, or is none.
     Differs,
+}
+
+/// Creates a file, from what another sandbox no longer needs where there is such. The caller has to write `size` bytes: until then
+/// it may have others.
+pub(super) fn create_or_reuse(
+    trash: Option<&Trash>,
+    at: &OwnedFd,
+    path: &str,
+    mode: Mode,
+    size: u64,
+) -> Result<OwnedFd> {
+    match trash.and_then(|trash| trash.file(at, path, mode, size)) {
+        Some(file) => Ok(file),
+        None => create(at, path, mode),
+    }
 }
 
 /// Creates a file that does not exist yet, with exactly this mode.
@@ -123,9 +140,11 @@ pub(super) fn copy_trusted(source: &Path, to: &OwnedFd, size: u64) -> std::resul
             .map_err(|error| CopyError::Write(super::stop::errno(&error)))?,
     );
     // Uses the kernel's own copying where there is one.
-    std::io::copy(&mut from, &mut to)
-        .map(drop)
-        .map_err(|error| CopyError::Write(super::stop::errno(&error)))
+    match std::io::copy(&mut from, &mut to) {
+        Ok(copied) if copied == size => Ok(()),
+        Ok(_) => Err(CopyError::Read(Errno::IO)),
+        Err(error) => Err(CopyError::Write(super::stop::errno(&error))),
+    }
 }
 
 /// Shares the blocks of a file; false where the file system cannot.

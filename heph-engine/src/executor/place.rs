@@ -147,16 +147,19 @@ impl Place {
     ///
     /// With the path that could not be made or removed.
     pub(super) fn arrange(&mut self, wanted: BTreeSet<String>) -> std::result::Result<(), (String, Errno)> {
-        for old in self.directories.iter().rev() {
-            if !wanted.contains(old) {
-                rustix::fs::unlinkat(&self.ws, &**old, AtFlags::REMOVEDIR)
-                    .map_err(|errno| (old.clone(), errno))?;
+        // Deepest first: what is below one has been moved or removed before it.
+        let mut old = self.directories.iter().rev().filter(|old| !wanted.contains(*old));
+        for new in wanted.difference(&self.directories) {
+            // Moving one that is empty costs less than making and removing, and its number is not lost for a while.
+            match old.next() {
+                Some(old) => rustix::fs::renameat(&self.ws, &**old, &self.ws, &**new),
+                None => make(&self.ws, &**new),
             }
+            .map_err(|errno| (new.clone(), errno))?;
         }
-        for new in &wanted {
-            if !self.directories.contains(new) {
-                make(&self.ws, &**new).map_err(|errno| (new.clone(), errno))?;
-            }
+        for old in old {
+            rustix::fs::unlinkat(&self.ws, &**old, AtFlags::REMOVEDIR)
+                .map_err(|errno| (old.clone(), errno))?;
         }
         self.directories = wanted;
         Ok(())

@@ -96,7 +96,8 @@ impl Places {
         }
     }
 
-    fn trash(&self) -> Option<Arc<Trash>> {
+    /// Files that can be used again, where that pays.
+    pub(super) fn trash(&self) -> Option<Arc<Trash>> {
         let mut state = self.lock();
         if state.trash.is_none() && !state.is_closed {
             state.trash = Trash::open(&self.parent).map(Arc::new);

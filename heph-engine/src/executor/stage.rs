@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::io::Result;
 
 use super::content::{self, Copied, CopyError};
-use super::place::{self, Place};
+use super::place::{self, Place, Trash};
 use super::relative;
 use super::stop::{Attempt, Stop};
 
@@ -28,7 +28,7 @@ pub(super) struct Staged {
 }
 
 /// Fills an empty place with what the plan says. `strict` when read-only inputs can be mounted.
-pub(super) fn stage(place: &mut Place, plan: &Plan, strict: bool) -> Attempt<Staged> {
+pub(super) fn stage(place: &mut Place, plan: &Plan, strict: bool, trash: Option<&Trash>) -> Attempt<Staged> {
     check(plan)?;
     place
         .arrange(directories(plan))
@@ -36,6 +36,7 @@ pub(super) fn stage(place: &mut Place, plan: &Plan, strict: bool) -> Attempt<Sta
     let mut stage = Stage {
         top: place.path(),
         strict,
+        trash,
         read_only: Vec::new(),
     };
     // Links come last: nothing is ever written through one.
@@ -108,6 +109,7 @@ fn directories(plan: &Plan) -> BTreeSet<String> {
 struct Stage<'a> {
     top: &'a Path,
     strict: bool,
+    trash: Option<&'a Trash>,
     read_only: Vec<(PathBuf, String)>,
 }
 
@@ -157,7 +159,11 @@ impl Stage<'_> {
                 return Ok(());
             }
         }
-        let file = content::create(ws, &input.path, Mode::from_raw_mode(mode));
+        let size = match source {
+            Source::Inline(bytes) => bytes.len() as u64,
+            _ => input.size,
+        };
+        let file = content::create_or_reuse(self.trash, ws, &input.path, Mode::from_raw_mode(mode), size);
         let file = self.at(&inside, "make", file)?;
         let failed = |from: &str, error| match error {
             CopyError::Read(errno) => Stop::staging("read", Path::new(from), errno),
@@ -195,7 +201,8 @@ impl Stage<'_> {
                 text.push('\n');
             }
             let inside = format!("list/{}", list.name);
-            let file = content::create(&directory, &list.name, Mode::from_raw_mode(0o644));
+            let (mode, size) = (Mode::from_raw_mode(0o644), text.len() as u64);
+            let file = content::create_or_reuse(self.trash, &directory, &list.name, mode, size);
             let file = self.at(&inside, "make", file)?;
             self.at(&inside, "write", content::write_all(&file, text.as_bytes()))?;
         }

@@ -257,7 +257,9 @@ impl Worker<'_> {
 
     /// Puts everything into the sandbox.
     pub(super) fn furnish(&self, plan: &Plan, command: &Command, room: &mut Room) -> Attempt<()> {
-        let staged = stage::stage(&mut room.place, plan, room.isolation.is_some())?;
+        let trash = self.shared.places.trash();
+        let trash = trash.as_deref();
+        let staged = stage::stage(&mut room.place, plan, room.isolation.is_some(), trash)?;
         if let Some(isolation) = &mut room.isolation {
             for (source, target) in &isolation.read_only {
                 stage::mount_point(&room.place, source, target)?;
@@ -269,7 +271,7 @@ impl Worker<'_> {
         }
         if let Some(script) = &command.script {
             let mode = Mode::from_raw_mode(0o755);
-            content::create(room.place.top(), "script", mode)
+            content::create_or_reuse(trash, room.place.top(), "script", mode, script.len() as u64)
                 .and_then(|file| content::write_all(&file, script.as_bytes()))
                 .map_err(|errno| Stop::staging("write", &room.place.path().join("script"), errno))?;
         }

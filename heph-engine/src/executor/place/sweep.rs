@@ -116,7 +116,7 @@ fn check(directory: &OwnedFd) -> Result<rustix::fs::Stat> {
 
 /// Whether there are extended attributes (access control lists are) besides a label that the system gives everything.
 #[cfg(target_os = "linux")]
-fn has_attributes(directory: &OwnedFd) -> bool {
+pub(super) fn has_attributes(directory: &OwnedFd) -> bool {
     let mut names = [0_u8; 256];
     match rustix::fs::flistxattr(directory, &mut names[..]) {
         Ok(count) => names
@@ -131,7 +131,7 @@ fn has_attributes(directory: &OwnedFd) -> bool {
 
 /// Whether there are extended attributes; not looked for here, so that places are not used again.
 #[cfg(not(target_os = "linux"))]
-fn has_attributes(_directory: &OwnedFd) -> bool {
+pub(super) fn has_attributes(_directory: &OwnedFd) -> bool {
     true
 }
 
