@@ -77,6 +77,8 @@ pub enum Command {
     Init(commands::init::InitArgs),
     Status(commands::status::StatusArgs),
     #[command(subcommand_required = true, arg_required_else_help = true)]
+    Daemon(commands::daemon::DaemonArgs),
+    #[command(subcommand_required = true, arg_required_else_help = true)]
     Cache(commands::cache::CacheArgs),
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Tool(commands::tool::ToolArgs),

@@ -10,6 +10,7 @@ use clap::Parser as _;
 mod buildfmt;
 mod cli;
 mod commands;
+mod connector;
 mod context;
 mod error;
 mod home;
@@ -44,7 +45,12 @@ pub fn main() -> ExitCode {
         }
     };
     let context = context::Context::new(cli.global);
-    match logging::start(&context).and_then(|()| commands::dispatch(&context, cli.command)) {
+    let started = match &cli.command {
+        // It has a log of its own.
+        cli::Command::Daemon(args) if args.is_run() => Ok(()),
+        _ => logging::start(&context),
+    };
+    match started.and_then(|()| commands::dispatch(&context, cli.command)) {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprint!("{}", error.text(context.terminal.err));

@@ -107,7 +107,7 @@ impl Local {
 }
 
 /// This program, also when its file has been replaced since.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     if cfg!(target_os = "linux") {
         return PathBuf::from("/proc/self/exe");
     }

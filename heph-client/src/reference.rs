@@ -20,6 +20,7 @@ const TAIL: &str = "
 |---|---|
 | `HEPH_HOME` | where heph keeps its home, instead of `homeDir` or `~/.heph` |
 | `HEPH_PROFILES` | names of profiles, separated by commas, that are merged over `.hephconfig` |
+| `HEPH_DAEMON` | `auto`: with the daemon, started where there is none, else without and a warning; `require`: not without; `off`: not with. Unset: `auto`, but `off` where `CI` is set and not `false`, and in the sandbox of a target |
 | `HEPH_LOG` | log level (`debug`) or filters (`heph_engine=debug,warn`) |
 | `HEPH_NO_SELF_UPDATE` | set: goes on with this release where `version:` asks for another one |
 | `XDG_CONFIG_HOME` | the user's own layer is `heph/hephconfig` in it; `~/.config` when unset |

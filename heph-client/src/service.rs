@@ -1,10 +1,6 @@
-//! The service, hosted in this process, and the requests that are answered by one document.
+//! Requests to the service that are answered by one document.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::sync::Arc;
-
-use heph_daemon::in_process;
-use heph_engine::engine::{Engine, EngineOptions};
+use heph_daemon::connect::{is_cut_off, is_going_away};
 use heph_proto::heph_client::HephClient;
 use heph_proto::inspect_request::What as Look;
 use heph_proto::maintain_request::What as Work;
@@ -13,95 +9,87 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
+use crate::connector::{Connection, Connector};
 use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::workspace::Workspace;
 
-/// A connection to the service, and the runtime on which it is spoken to.
-pub struct Service {
-    /// Everything asynchronous of this process runs here.
-    pub runtime: Runtime,
-    /// The service.
-    pub client: HephClient<Channel>,
+/// Everything asynchronous of this process runs here.
+///
+/// The engine works on threads of its own; what is left is waiting.
+pub fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::fault(format!("failed to start: {error}")))
 }
 
-impl Service {
-    /// Hosts the service of the workspace's home in this process.
-    pub fn connect(workspace: &Workspace) -> Result<Self> {
-        Self::connect_with(workspace, 0)
-    }
+/// Looks into the graph.
+pub fn inspect(context: &Context, workspace: &Workspace, what: Look) -> Result<Value> {
+    inspect_by(Connector::new(context)?, context, workspace, what)
+}
 
-    /// As [`Service::connect`], for a run with so many commands at once; 0 for as many as there are cores.
-    ///
-    /// A home whose store cannot be opened, as on a full disk, is replaced by a temporary one, with a warning.
-    pub fn connect_for_run(context: &Context, workspace: &mut Workspace, jobs: u32) -> Result<Self> {
-        Self::connect_with(workspace, jobs).or_else(|error| {
-            let cause = error.problems.first().map_or("", |said| said.message.as_str());
-            workspace.replace_home(context, cause)?;
-            Self::connect_with(workspace, jobs)
-        })
-    }
+/// As [`inspect`], by a certain way.
+pub fn inspect_by(
+    connector: Connector,
+    context: &Context,
+    workspace: &Workspace,
+    what: Look,
+) -> Result<Value> {
+    let request = InspectRequest {
+        workspace: Some(workspace.message.clone()),
+        what: Some(what),
+    };
+    let reply = runtime()?.block_on(ask(connector, context, workspace, async |client| {
+        client.inspect(request.clone()).await
+    }))?;
+    document(&reply.json, reply.error)
+}
 
-    fn connect_with(workspace: &Workspace, jobs: u32) -> Result<Self> {
-        // The engine works on threads of its own; what is left is waiting.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| CommandError::fault(format!("failed to start: {error}")))?;
-        let cores = || {
-            std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
-        };
-        let options = EngineOptions {
-            home: workspace.home.clone(),
-            config: Arc::clone(&workspace.config),
-            jobs: if jobs == 0 { cores() } else { jobs },
-            build: build(),
-            watching: None,
-        };
-        let engine = Engine::open(options).map_err(|error| {
-            CommandError::fault(format!(
-                "failed to open the store in {}: {error}",
-                workspace.home.display()
-            ))
-        })?;
-        let client = runtime.block_on(async { in_process(Arc::new(engine)).client() });
-        Ok(Self { runtime, client })
-    }
+/// Works on the store.
+pub fn maintain(context: &Context, workspace: &Workspace, what: Work) -> Result<Value> {
+    let request = maintenance(workspace, what);
+    let connector = Connector::new(context)?;
+    let reply = runtime()?.block_on(ask(connector, context, workspace, async |client| {
+        client.maintain(request.clone()).await
+    }))?;
+    document(&reply.json, reply.error)
+}
 
-    /// Looks into the graph.
-    pub fn inspect(mut self, workspace: &Workspace, what: Look) -> Result<Value> {
-        let request = InspectRequest {
-            workspace: Some(workspace.message.clone()),
-            what: Some(what),
-        };
-        let reply = self.runtime.block_on(self.client.inspect(request))?.into_inner();
-        document(&reply.json, reply.error)
-    }
+/// The same over a connection that is there.
+pub async fn work(client: &mut HephClient<Channel>, workspace: &Workspace, what: Work) -> Result<Value> {
+    let reply = client.maintain(maintenance(workspace, what)).await?.into_inner();
+    document(&reply.json, reply.error)
+}
 
-    /// Works on the store.
-    pub fn maintain(mut self, workspace: &Workspace, what: Work) -> Result<Value> {
-        let request = MaintainRequest {
-            home: workspace.message.home.clone(),
-            config: workspace.message.config.clone(),
-            what: Some(what),
-        };
-        let reply = self.runtime.block_on(self.client.maintain(request))?.into_inner();
-        document(&reply.json, reply.error)
+fn maintenance(workspace: &Workspace, what: Work) -> MaintainRequest {
+    MaintainRequest {
+        home: workspace.message.home.clone(),
+        config: workspace.message.config.clone(),
+        what: Some(what),
     }
 }
 
-/// Names this build of heph: what one build remembers, another does not read. A program that was built anew is
-/// another build, also where its version stayed the same.
-fn build() -> String {
-    let program = std::env::current_exe().and_then(std::fs::metadata);
-    let stamp = program.map_or(0, |program| {
-        program
-            .mtime()
-            .wrapping_mul(1_000_000_000)
-            .wrapping_add(program.mtime_nsec())
-            ^ (program.size() as i64) << 20
-    });
-    format!("{}-{stamp:016x}", env!("CARGO_PKG_VERSION"))
+/// Asks until there is an answer: a daemon that goes away meanwhile has a successor.
+async fn ask<T>(
+    mut connector: Connector,
+    context: &Context,
+    workspace: &Workspace,
+    question: impl AsyncFn(&mut HephClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+) -> Result<T> {
+    loop {
+        let Connection {
+            mut client,
+            is_daemon,
+        } = connector.connect(context, workspace).await?;
+        match question(&mut client).await {
+            Ok(reply) => return Ok(reply.into_inner()),
+            Err(status) if is_daemon && (is_cut_off(&status) || is_going_away(&status)) => {
+                connector.note_loss(context)?;
+            }
+            Err(status) => return Err(status.into()),
+        }
+    }
 }
 
 fn document(json: &[u8], error: Option<RunError>) -> Result<Value> {

@@ -118,6 +118,11 @@ impl Workspace {
         })
     }
 
+    /// Whether its home lasts only as long as this command.
+    pub fn has_temporary_home(&self) -> bool {
+        self.temporary.is_some()
+    }
+
     /// Works with a temporary home from now on, unless it does so already; `cause` is shown as a warning.
     pub fn replace_home(&mut self, context: &Context, cause: &str) -> Result<()> {
         if self.temporary.is_some() {

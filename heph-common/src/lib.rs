@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod address;
+pub mod build;
 pub mod config;
 pub mod digest;
 pub mod duration;
@@ -19,6 +20,7 @@ pub mod selector;
 pub mod size;
 
 pub use address::Address;
+pub use build::Build;
 pub use digest::Digest;
 pub use exit::Exit;
 pub use home::Home;

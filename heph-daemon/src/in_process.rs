@@ -20,7 +20,7 @@ use crate::Service;
 const PIPE: usize = 1 << 20;
 
 /// Window of a stream: large enough that a plan with all its inputs goes at once.
-const WINDOW: u32 = 16 << 20;
+pub(crate) const WINDOW: u32 = 16 << 20;
 
 /// A client of a service that lives in this process.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub struct InProcess {
 /// Serves `engine` on the current tokio runtime, until the last client is gone.
 pub fn in_process(engine: Arc<Engine>) -> InProcess {
     let (connections, accepted) = mpsc::unbounded_channel::<DuplexStream>();
-    let service = HephServer::new(Service::new(engine))
+    let service = HephServer::new(Service::in_process(engine))
         .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX);
     let server = Server::builder()

@@ -247,3 +247,22 @@ fn a_target_without_dependencies_has_empty_variables() {
     let ran = bench.run_start(&start);
     assert_eq!(ran.outputs["x"].trim_ascii(), b"<><>", "{ran:?}");
 }
+
+#[test]
+fn what_was_started_under_a_lost_coordinator_is_not_run_twice_unless_its_result_is_stored() {
+    let bench = Bench::new(&[(
+        "BUILD",
+        "target(name = \"stored\", driver = \"sh\", run = \"echo > $OUT\", out = \"stored\")\n\
+         target(name = \"uncached\", driver = \"sh\", cache = False, run = \"echo > $OUT\", out = \"uncached\")\n\
+         target(name = \"other\", driver = \"sh\", cache = False, run = \"echo > $OUT\", out = \"other\")\n",
+    )]);
+    let start = heph_proto::Start {
+        interrupted: vec!["//:stored".to_owned(), "//:uncached".to_owned()],
+        ..bench.start("//...")
+    };
+    let ran = bench.run_start(&start);
+    assert_eq!(ran.executed, ["//:other", "//:stored"]);
+    let failed = &ran.failures["//:uncached"];
+    assert_eq!(failed.kind(), heph_proto::FailureKind::Interrupted);
+    assert_eq!(ran.finished.exit_code, 1);
+}

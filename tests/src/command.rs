@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::machine::program_beside_tests;
-use crate::{Build, Environment, Run, Running};
+use crate::{Build, Environment, Mode, Run, Running};
 
 /// A call that hangs is ended after this time, and its test fails.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -80,12 +80,31 @@ impl<'a> Command<'a> {
 
     /// Starts it.
     pub fn start(self) -> Running {
+        self.warm_up();
         let mut command = self.below_reaper(&[]);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         Running::start(command, self.report(), self.limit, self.environment.redactor())
+    }
+
+    /// Before a run in warm mode, the daemon sees the workspace. Whatever is wrong with it, the run will say.
+    pub(crate) fn warm_up(&self) {
+        let is_run = self.arguments.first().is_some_and(|first| first == "run");
+        if self.environment.mode() != Mode::Warm || !is_run {
+            return;
+        }
+        let mut query = std::process::Command::new(heph_program());
+        query
+            .args(["query", "//..."])
+            .current_dir(&self.directory)
+            .env_clear()
+            .envs(self.variables.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        query.status().expect("heph query runs");
     }
 
     /// The reaper with this call as its program.

@@ -1,9 +1,12 @@
 //! Where one test lives.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+use crate::process::daemons_below;
 use crate::{Build, Command, Redactor, Terminal};
 
 /// How `heph` reaches its coordinator.
@@ -11,16 +14,37 @@ use crate::{Build, Command, Redactor, Terminal};
 pub enum Mode {
     /// It hosts it in its own process.
     InProcess,
+    /// A daemon, which the first call starts.
+    Fresh,
+    /// A daemon that has seen the workspace before each run.
+    Warm,
 }
 
 impl Mode {
+    /// The one that `HEPH_TEST_MODE` names.
+    fn chosen() -> Self {
+        match std::env::var("HEPH_TEST_MODE").as_deref() {
+            Ok("fresh") => Self::Fresh,
+            Ok("warm") => Self::Warm,
+            Ok("in-process") | Err(_) => Self::InProcess,
+            Ok(other) => panic!("HEPH_TEST_MODE is {other}, and not in-process, fresh or warm"),
+        }
+    }
+
     /// Value of `HEPH_DAEMON`.
     pub fn variable(self) -> &'static str {
         match self {
             Self::InProcess => "off",
+            Self::Fresh | Self::Warm => "require",
         }
     }
 }
+
+/// A daemon that is asked to end does so within this time.
+const DAEMON_END: Duration = Duration::from_secs(20);
+
+/// The user's layer where there may be a daemon: one whose test was killed ends soon.
+const SHORT_LIFE: &str = "daemon:\n  idleTimeout: 60s\n";
 
 /// All plugins that ship with heph.
 pub const CONFIG: &str = "\
@@ -74,7 +98,7 @@ impl Environment {
             .expect("a temporary directory");
         let environment = Self {
             directory,
-            mode: Mode::InProcess,
+            mode: Mode::chosen(),
             path: ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from).to_vec(),
             variables: Vec::new(),
         };
@@ -85,7 +109,23 @@ impl Environment {
         ] {
             std::fs::create_dir(&own).unwrap_or_else(|error| panic!("create {}: {error}", own.display()));
         }
-        environment
+        let mode = environment.mode;
+        environment.with_mode(mode)
+    }
+
+    /// With another mode than the suite's.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        let layer = self.user_home().join(".config/heph/hephconfig");
+        if mode == Mode::InProcess {
+            // There is none unless another mode has made it.
+            let _ = std::fs::remove_dir_all(self.user_home().join(".config"));
+        } else {
+            std::fs::create_dir_all(layer.parent().expect("a directory")).expect("make directories");
+            std::fs::write(layer, SHORT_LIFE).expect("write the user's layer");
+        }
+        self
     }
 
     /// The workspace root.
@@ -261,9 +301,43 @@ impl Environment {
         Terminal::start(self.heph(arguments))
     }
 
+    /// Processes that are daemons of homes in this environment.
+    pub fn daemons(&self) -> Vec<Pid> {
+        daemons_below(self.directory.path())
+    }
+
     /// What is replaced in texts before they are compared.
     pub fn redactor(&self) -> Redactor {
         Redactor::new(self)
+    }
+}
+
+impl Drop for Environment {
+    /// Daemons end with their test, whatever came of it.
+    fn drop(&mut self) {
+        let start = Instant::now();
+        let mut asked = 0;
+        loop {
+            let left = self.daemons();
+            if left.is_empty() {
+                return;
+            }
+            let late = start.elapsed() > DAEMON_END;
+            // The second time it cancels what it has.
+            if late || asked == 0 || (asked == 1 && start.elapsed() > DAEMON_END / 10) {
+                asked += 1;
+                for pid in &left {
+                    let signal = if late { Signal::KILL } else { Signal::TERM };
+                    // It may have ended in between.
+                    let _ = rustix::process::kill_process(*pid, signal);
+                }
+            }
+            if late {
+                assert!(std::thread::panicking(), "daemons did not end: {left:?}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 

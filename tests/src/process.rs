@@ -98,6 +98,25 @@ impl Running {
     }
 }
 
+/// Daemons whose homes are below a directory.
+pub(crate) fn daemons_below(directory: &Path) -> Vec<Pid> {
+    let home = [b"HEPH_HOME=", directory.as_os_str().as_encoded_bytes(), b"/"].concat();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_daemon = |process: &Path| {
+        // What ends meanwhile has neither.
+        let read = |name| std::fs::read(process.join(name)).unwrap_or_default();
+        read("cmdline").ends_with(b"\0daemon\0run\0--background\0")
+            && read("environ")
+                .split(|byte| *byte == 0)
+                .any(|variable| variable.starts_with(&home))
+    };
+    processes
+        .map(|entry| entry.path())
+        .filter(|process| is_daemon(process))
+        .filter_map(|process| Pid::from_raw(process.file_name()?.to_str()?.parse().ok()?))
+        .collect()
+}
+
 /// The rest of each line of the report that begins with `prefix`.
 fn reported(report: &Path, prefix: &str) -> Vec<String> {
     let text = std::fs::read_to_string(report).unwrap_or_default();

@@ -23,6 +23,7 @@ pub struct Terminal {
 
 impl Terminal {
     pub(crate) fn start(command: Command<'_>) -> Self {
+        command.warm_up();
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a terminal");
         rustix::pty::grantpt(&master).expect("grant the terminal");

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::error::{CommandError, Result};
-use crate::service::Service;
+use crate::service;
 use crate::views;
 use crate::words;
 use crate::workspace::Workspace;
@@ -38,7 +38,7 @@ enum Action {
 
 pub(super) fn run(context: &Context, args: CacheArgs) -> Result<Exit> {
     let workspace = Workspace::open_or_home(context)?;
-    let ask = |what| Service::connect(&workspace)?.maintain(&workspace, what);
+    let ask = |what| service::maintain(context, &workspace, what);
     let style = context.terminal.out;
     match args.action {
         Action::Stats => {
@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context, args: CacheArgs) -> Result<Exit> {
 /// Trims the store to its size limit; also `heph tool gc`.
 pub(super) fn collect(context: &Context) -> Result<Exit> {
     let workspace = Workspace::open_or_home(context)?;
-    let document = Service::connect(&workspace)?.maintain(&workspace, What::Collect(StoreCollect {}))?;
+    let document = service::maintain(context, &workspace, What::Collect(StoreCollect {}))?;
     context.show(&document, removed)?;
     Ok(Exit::Success)
 }

@@ -6,7 +6,7 @@ use heph_proto::maintain_request::What;
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::service::Service;
+use crate::service;
 use crate::views::number_of;
 use crate::words;
 use crate::workspace::Workspace;
@@ -17,7 +17,7 @@ pub struct CleanArgs {}
 
 pub(super) fn run(context: &Context, _: &CleanArgs) -> Result<Exit> {
     let workspace = Workspace::open_or_home(context)?;
-    let document = Service::connect(&workspace)?.maintain(&workspace, What::Clean(StoreClean {}))?;
+    let document = service::maintain(context, &workspace, What::Clean(StoreClean {}))?;
     context.show(&document, |document| {
         let sandboxes =
             words::counted(number_of(&document["removed_sandboxes"]), "sandbox").replace("xs", "xes");

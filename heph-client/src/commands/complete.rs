@@ -9,9 +9,10 @@ use heph_proto::InspectComplete;
 use heph_proto::inspect_request::What;
 
 use crate::cli::{self, Global};
+use crate::connector::Connector;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
-use crate::service::Service;
+use crate::service;
 use crate::views::{list_of, text_of};
 use crate::workspace::Workspace;
 
@@ -72,8 +73,10 @@ pub(crate) fn selectors(typed: &OsStr) -> Vec<CompletionCandidate> {
         });
         let workspace = Workspace::open(&context)?;
         let prefix = typed.to_string_lossy().into_owned();
-        let document =
-            Service::connect(&workspace)?.inspect(&workspace, What::Complete(InspectComplete { prefix }))?;
+        // Who only presses a key has asked for no daemon.
+        let connector = Connector::new(&context)?.without_starting();
+        let what = What::Complete(InspectComplete { prefix });
+        let document = service::inspect_by(connector, &context, &workspace, what)?;
         let candidate = |candidate: &serde_json::Value| {
             let description = candidate["description"]
                 .as_str()

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::error::{CommandError, Result};
-use crate::service::Service;
+use crate::service;
 use crate::views::{list_of, text_of};
 use crate::words;
 use crate::workspace::Workspace;
@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, args: &GenGitignoreArgs) -> Result<Exit> {
         selector: "//...".to_owned(),
         view: "def".to_owned(),
     });
-    let document = Service::connect(&workspace)?.inspect(&workspace, what)?;
+    let document = service::inspect(context, &workspace, what)?;
     let files = generated(&document);
     let path = workspace.root.join(".gitignore");
     let before = match std::fs::read_to_string(&path) {

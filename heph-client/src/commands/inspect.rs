@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::render::json::VERSION;
 use crate::selection::{Selected, Selection};
-use crate::service::Service;
+use crate::service;
 use crate::views;
 use crate::workspace::Workspace;
 
@@ -69,7 +69,7 @@ pub(super) fn run(context: &Context, args: InspectArgs) -> Result<Exit> {
     let workspace = Workspace::open(context)?;
     let style = context.terminal.out;
     let package = workspace.package.clone();
-    let ask = |what| Service::connect(&workspace)?.inspect(&workspace, what);
+    let ask = |what| service::inspect(context, &workspace, what);
     let targets = |selection: &Selection, view: &str| {
         let Selected { query, selector } = selection.resolve_leniently(&package)?;
         let what = InspectTargets {

@@ -11,6 +11,7 @@ pub mod cache;
 pub mod clean;
 pub mod complete;
 pub mod completions;
+pub mod daemon;
 pub mod gen_gitignore;
 pub mod init;
 pub mod inspect;
@@ -31,6 +32,7 @@ pub fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Validate(args) => validate::run(context, &args),
         Command::WhyMiss(args) => why_miss::run(context, &args),
         Command::Init(args) => init::run(context, &args),
+        Command::Daemon(args) => daemon::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Cache(args) => cache::run(context, args),
         Command::Tool(args) => tool::run(context, args),

@@ -7,7 +7,7 @@ use heph_proto::inspect_request::What;
 use crate::context::Context;
 use crate::error::Result;
 use crate::selection::{Selection, Since};
-use crate::service::Service;
+use crate::service;
 use crate::views::text_of;
 use crate::workspace::Workspace;
 
@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &QueryArgs) -> Result<Exit> {
         selector: selected.selector,
         since: args.since.commit.clone().unwrap_or_default(),
     });
-    let document = Service::connect(&workspace)?.inspect(&workspace, what)?;
+    let document = service::inspect(context, &workspace, what)?;
     context.show(&document, |document| {
         let mut text = String::new();
         for address in document["targets"].as_array().into_iter().flatten() {

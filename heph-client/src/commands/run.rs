@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use heph_common::{Address, Exit};
 use heph_proto::{SandboxMode, Start};
 
+use crate::connector::Connector;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::render::plain::Loudness;
 use crate::run::report;
 use crate::selection::{Selected, Selection, Since};
-use crate::service::Service;
+use crate::service;
 use crate::workspace::Workspace;
 
 mod session;
@@ -124,6 +125,7 @@ impl RunArgs {
                 || self.profile.is_some()
                 || context.loudness() == Loudness::Verbose,
             client_pid: 0,
+            interrupted: Vec::new(),
         }
     }
 }
@@ -154,11 +156,19 @@ pub(super) fn run(context: &Context, args: RunArgs) -> Result<Exit> {
             "heph run --shell needs a terminal, and standard input is none",
         ));
     }
+    let connector = Connector::new(context)?;
     loop {
-        let service = Service::connect_for_run(context, &mut workspace, args.jobs.unwrap_or(0))?;
-        let mut session = Session::new(context, &args, workspace, selected.clone());
-        let Service { runtime, mut client } = service;
-        let end = runtime.block_on(session.rounds(&mut client));
+        let runtime = service::runtime()?;
+        let connecting = connector.connect_for_run(context, &mut workspace, args.jobs.unwrap_or(0));
+        let connection = runtime.block_on(connecting)?;
+        let mut session = Session::new(
+            context,
+            &args,
+            workspace,
+            selected.clone(),
+            (connector, connection),
+        );
+        let end = runtime.block_on(session.rounds());
         // A question at the terminal may still wait for its answer; nobody waits for it.
         runtime.shutdown_background();
         match end? {
@@ -176,8 +186,7 @@ fn list_package(context: &Context, workspace: &Workspace) -> Result<Exit> {
         selector: package.clone(),
         since: String::new(),
     };
-    let document =
-        Service::connect(workspace)?.inspect(workspace, heph_proto::inspect_request::What::Query(what))?;
+    let document = service::inspect(context, workspace, heph_proto::inspect_request::What::Query(what))?;
     let addresses = crate::views::list_of(&document["targets"]);
     if addresses.is_empty() && !context.global.json {
         context.note(&format!(

@@ -1,30 +1,34 @@
 //! `heph status`
 
 use heph_common::Exit;
-use heph_proto::StoreStatistics;
 use heph_proto::maintain_request::What;
-use serde_json::json;
+use heph_proto::{StatusReply, StatusRequest, StoreStatistics};
+use serde_json::{Value, json};
 
+use crate::commands::daemon::status::{run_text, runs_document};
+use crate::connector::{Connection, Connector};
 use crate::context::Context;
 use crate::error::Result;
 use crate::render::json::VERSION;
-use crate::service::Service;
+use crate::service;
 use crate::views::number_of;
 use crate::words;
 use crate::workspace::Workspace;
 
-/// Shows which workspace, configuration and home are in use.
+/// Shows which workspace, configuration and home are in use, and what runs in all workspaces.
 #[derive(clap::Args, Debug)]
 pub struct StatusArgs {}
 
 pub(super) fn run(context: &Context, _: &StatusArgs) -> Result<Exit> {
     let workspace = Workspace::open(context)?;
-    let store = Service::connect(&workspace)?.maintain(&workspace, What::Statistics(StoreStatistics {}))?;
+    let (store, daemon) = service::runtime()?.block_on(look(context, &workspace))?;
+    let runs = daemon.as_ref().map_or(&[][..], |daemon| &daemon.runs);
     let bytes = number_of(&store["blob_bytes"]) + number_of(&store["index_bytes"]);
     let document = json!({
         "version": VERSION, "heph": env!("CARGO_PKG_VERSION"), "root": workspace.root,
         "package": workspace.package, "home": workspace.home, "profiles": workspace.profiles,
-        "files": workspace.files, "daemon": null,
+        "files": workspace.files, "daemon": daemon.as_ref().map(|daemon| json!({"pid": daemon.pid})),
+        "runs": runs_document(runs),
         "store": {
             "results": store["results"], "blobs": store["blobs"], "bytes": bytes,
             "max_bytes": store["max_bytes"], "live_runs": store["live_runs"],
@@ -54,7 +58,28 @@ pub(super) fn run(context: &Context, _: &StatusArgs) -> Result<Exit> {
             "store",
             &format!("{results}, {} of at most {most}", words::size(bytes)),
         );
+        if let Some(daemon) = &daemon {
+            text += &line("daemon", &format!("process {}", daemon.pid));
+        }
+        for (number, run) in runs.iter().enumerate() {
+            text += &line(if number == 0 { "runs" } else { "" }, &run_text(run));
+        }
         text
     })?;
     Ok(Exit::Success)
+}
+
+/// Statistics of the store; and what the daemon does, if there is one. None is started to be looked at.
+async fn look(context: &Context, workspace: &Workspace) -> Result<(Value, Option<StatusReply>)> {
+    let connector = Connector::new(context)?.without_starting();
+    let Connection {
+        mut client,
+        is_daemon,
+    } = connector.connect(context, workspace).await?;
+    let store = service::work(&mut client, workspace, What::Statistics(StoreStatistics {})).await?;
+    let daemon = match is_daemon {
+        true => Some(client.status(StatusRequest {}).await?.into_inner()),
+        false => None,
+    };
+    Ok((store, daemon))
 }

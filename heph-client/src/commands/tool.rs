@@ -6,7 +6,7 @@ use heph_common::Exit;
 use super::{build_fmt, cache, clean, completions, gen_gitignore};
 use crate::context::Context;
 use crate::error::{CommandError, Result};
-use crate::service::Service;
+use crate::service;
 use crate::views;
 use crate::workspace::Workspace;
 
@@ -62,7 +62,7 @@ fn inspect(context: &Context, key: &str) -> Result<Exit> {
     let what = heph_proto::maintain_request::What::Inspect(heph_proto::StoreInspect {
         key: key.to_lowercase(),
     });
-    let document = Service::connect(&workspace)?.maintain(&workspace, what)?;
+    let document = service::maintain(context, &workspace, what)?;
     context.show(&document, |document| {
         views::result(document, context.terminal.out)
     })?;

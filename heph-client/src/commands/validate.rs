@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::error::Result;
 use crate::selection::Selection;
-use crate::service::Service;
+use crate::service;
 use crate::terminal::Style;
 use crate::views::{list_of, number_of, text_of};
 use crate::words;
@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, args: &ValidateArgs) -> Result<Exit> {
         selector: selected.selector,
         since: String::new(),
     });
-    let document = Service::connect(&workspace)?.inspect(&workspace, what)?;
+    let document = service::inspect(context, &workspace, what)?;
     context.show(&document, |document| told(document, context.terminal.out))?;
     Ok(match list_of(&document["problems"]).is_empty() {
         true => Exit::Success,

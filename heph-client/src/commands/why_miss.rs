@@ -7,7 +7,7 @@ use heph_proto::inspect_request::What;
 
 use crate::context::Context;
 use crate::error::{CommandError, Result};
-use crate::service::Service;
+use crate::service;
 use crate::views;
 use crate::workspace::Workspace;
 
@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, args: &WhyMissArgs) -> Result<Exit> {
     let workspace = Workspace::open(context)?;
     let address = address(&args.address, &workspace.package)?;
     let what = What::Miss(InspectMiss { address });
-    let document = Service::connect(&workspace)?.inspect(&workspace, what)?;
+    let document = service::inspect(context, &workspace, what)?;
     context.show(&document, |document| {
         views::why_miss(document, context.terminal.out)
     })?;

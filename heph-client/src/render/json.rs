@@ -132,6 +132,7 @@ fn failure_value(failed: &Failed) -> Value {
             FailureKind::Fetch => "fetch",
             FailureKind::Codegen => "codegen",
             FailureKind::Definition => "definition",
+            FailureKind::Interrupted => "interrupted",
             FailureKind::Internal | FailureKind::Unspecified => "internal",
         },
         "message": failed.message,

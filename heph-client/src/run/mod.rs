@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use heph_daemon::connect::{is_cut_off, is_going_away};
 use heph_proto::heph_client::HephClient;
 use heph_proto::run_event::Event as Told;
 use heph_proto::run_request::Request;
@@ -28,6 +29,9 @@ pub mod report;
 
 /// Times a second that what runs is shown anew.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Commands that are killed end within this time.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Messages on their way to the service; more than commands can run at once.
 const REQUESTS: usize = 1024;
@@ -96,6 +100,24 @@ pub struct Opening {
     pub notices: Vec<Notice>,
 }
 
+/// How a conversation about a run ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// With the last event.
+    Ended(Ended),
+    /// The service went away before.
+    Lost(Lost),
+}
+
+/// What is known of a run whose service went away. Nothing of it runs any more.
+#[derive(Debug, Default)]
+pub struct Lost {
+    /// Whether anything had begun: else the service only was on its way out.
+    pub had_begun: bool,
+    /// Targets whose commands had been started, of those whose start the service wanted to hear of.
+    pub interrupted: Vec<String>,
+}
+
 /// What a run left behind.
 #[derive(Debug, Default)]
 pub struct Ended {
@@ -108,13 +130,16 @@ pub struct Ended {
 }
 
 /// Runs once, as `opening` says, and tells `observers` what happens.
+///
+/// # Errors
+/// When the service refuses, or breaks though it `cannot_leave`: it is in this process.
 pub async fn run<E: Executor>(
-    client: &mut HephClient<Channel>,
+    (client, cannot_leave): (&mut HephClient<Channel>, bool),
     opening: Opening,
     executor: Arc<E>,
     signals: &mut Signals,
     observers: &mut [Box<dyn Observer>],
-) -> Result<Ended> {
+) -> Result<Ending> {
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let Opening { start, notices } = opening;
     let selector = start.selector.clone();
@@ -126,28 +151,35 @@ pub async fn run<E: Executor>(
         observers,
         plans: HashMap::new(),
         spawned: Arc::default(),
+        begun: HashSet::new(),
         log_lines: start.log_lines,
         ended: Ended::default(),
+    };
+    conversation.send(Request::Start(start)).await;
+    let mut events = match client.run(ReceiverStream::new(receiver)).await {
+        Ok(events) => events.into_inner(),
+        Err(status) if !cannot_leave && (is_going_away(&status) || is_cut_off(&status)) => {
+            return Ok(Ending::Lost(Lost::default()));
+        }
+        Err(status) => return Err(status.into()),
     };
     conversation.tell(&Event::Begin(&selector));
     for notice in &notices {
         conversation.tell(&Event::Notice(notice));
     }
-    conversation.send(Request::Start(start)).await;
-    let mut events = client.run(ReceiverStream::new(receiver)).await?.into_inner();
     // Bounded by the plans under way, whose number the service decides.
     let (done, mut reports) = mpsc::unbounded_channel();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut is_over = false;
-    loop {
+    let status = loop {
         tokio::select! {
             biased;
             () = signals.asked() => conversation.cancel(is_over).await,
             _ = tick.tick(), if !is_over => conversation.tick(),
             Some(report) = reports.recv() => conversation.done(report).await,
-            event = events.message() => match event? {
-                Some(RunEvent { event: Some(Told::Finished(mut finished)) }) => {
+            event = events.message() => match event {
+                Ok(Some(RunEvent { event: Some(Told::Finished(mut finished)) })) => {
                     is_over = true;
                     if is_shell && finished.exit_code == 0 {
                         // Whoever leaves a shell has seen what there was to see.
@@ -156,16 +188,23 @@ pub async fn run<E: Executor>(
                     conversation.tell(&Event::Finished(&finished));
                     conversation.ended.finished = finished;
                 }
-                Some(RunEvent { event: Some(event) }) => conversation.event(event, &done),
-                Some(RunEvent { event: None }) => {}
+                Ok(Some(RunEvent { event: Some(event) })) => conversation.event(event, &done),
+                Ok(Some(RunEvent { event: None })) => {}
                 // Between the last event and the end of the stream, what was learnt is written down for the next run.
-                None if is_over => return Ok(conversation.ended),
-                None => {
-                    conversation.executor.kill_all();
-                    return Err(tonic::Status::unavailable("its service ended before the run did").into());
-                }
+                _ if is_over => return Ok(Ending::Ended(conversation.ended)),
+                Ok(None) => break tonic::Status::unavailable("its service ended before the run did"),
+                Err(status) => break status,
             },
         }
+    };
+    let was_cut_off = is_cut_off(&status);
+    conversation.abandon(&mut reports, signals).await;
+    match cannot_leave || !was_cut_off {
+        true => Err(status.into()),
+        false => Ok(Ending::Lost(Lost {
+            had_begun: true,
+            interrupted: conversation.begun.into_iter().collect(),
+        })),
     }
 }
 
@@ -191,6 +230,8 @@ struct Conversation<'a, E> {
     plans: HashMap<u64, String>,
     /// Plans whose commands were started since the last look.
     spawned: Arc<Mutex<Vec<(u64, Instant)>>>,
+    /// Targets whose commands were started, of those whose start the service wanted to hear of.
+    begun: HashSet<String>,
     /// Lines of a failed command's log that are shown.
     log_lines: u32,
     ended: Ended,
@@ -241,6 +282,32 @@ impl<E: Executor> Conversation<'_, E> {
         }
         self.executor.kill_all();
         self.send(Request::Cancel(CancelRun {})).await;
+    }
+
+    /// The service is gone: ends what runs, and waits until it has, so that it can be run again.
+    async fn abandon(&mut self, reports: &mut mpsc::UnboundedReceiver<Done>, signals: &mut Signals) {
+        self.executor.kill_all();
+        let ended = async {
+            while !self.plans.is_empty() {
+                match reports.recv().await {
+                    Some(Done::Executed(id, _)) => drop(self.plans.remove(&id)),
+                    Some(Done::Spawned(id)) => self.note_begun(id),
+                    Some(Done::Suspend(quiet)) => drop(quiet.send(())),
+                    Some(Done::Written(..) | Done::Resume) => {}
+                    None => return,
+                }
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            // A second time there is no return from it.
+            () = signals.asked() => {}
+            () = tokio::time::sleep(KILL_LIMIT) => tracing::warn!("commands that were killed did not end in time"),
+        }
+    }
+
+    fn note_begun(&mut self, id: u64) {
+        self.begun.extend(self.plans.get(&id).cloned());
     }
 
     fn event(&mut self, event: Told, done: &mpsc::UnboundedSender<Done>) {
@@ -309,7 +376,10 @@ impl<E: Executor> Conversation<'_, E> {
 
     async fn done(&mut self, done: Done) {
         match done {
-            Done::Spawned(id) => self.send(Request::Spawned(Spawned { id })).await,
+            Done::Spawned(id) => {
+                self.note_begun(id);
+                self.send(Request::Spawned(Spawned { id })).await;
+            }
             Done::Executed(id, report) => {
                 self.tell_spawned();
                 self.plans.remove(&id);

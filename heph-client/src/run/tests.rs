@@ -10,7 +10,8 @@ use heph_proto::run_event::Event as Told;
 use heph_proto::run_request::Request as Asked;
 use heph_proto::{
     Completed, Execute, Failed, Finished, HelloReply, HelloRequest, InspectReply, InspectRequest,
-    MaintainReply, MaintainRequest, Plan, Report, RunEvent, RunRequest, Start, WriteTree, Written, report,
+    MaintainReply, MaintainRequest, Plan, Report, RunEvent, RunRequest, Start, StatusReply, StatusRequest,
+    StopEvent, StopRequest, WriteTree, Written, report,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -81,6 +82,16 @@ impl Heph for Script {
     }
 
     async fn maintain(&self, _: Request<MaintainRequest>) -> Result<Response<MaintainReply>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    type StopStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<StopEvent, Status>> + Send>>;
+
+    async fn stop(&self, _: Request<StopRequest>) -> Result<Response<Self::StopStream>, Status> {
         Err(Status::unimplemented(""))
     }
 }
@@ -170,15 +181,34 @@ impl Observer for Notes {
 }
 
 struct Outcome {
-    ended: Result<Ended>,
+    ending: Result<Ending>,
     notes: Vec<String>,
     told: Vec<Asked>,
+}
+
+impl Outcome {
+    fn ended(self) -> Ended {
+        match self.ending.unwrap() {
+            Ending::Ended(ended) => ended,
+            Ending::Lost(lost) => panic!("{lost:?}"),
+        }
+    }
 }
 
 async fn play(
     events: Vec<Told>,
     answers: usize,
     last: Option<Finished>,
+    waits: bool,
+    answer: Answer,
+) -> Outcome {
+    play_in(true, (events, answers, last), waits, answer).await
+}
+
+/// With a service in this process, or one that may go away.
+async fn play_in(
+    is_here: bool,
+    (events, answers, last): (Vec<Told>, usize, Option<Finished>),
     waits: bool,
     answer: Answer,
 ) -> Outcome {
@@ -203,8 +233,8 @@ async fn play(
     };
     let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(notes.clone())];
     let notices = vec![Notice::default()];
-    let ended = run(
-        &mut client,
+    let ending = run(
+        (&mut client, is_here),
         Opening { start, notices },
         Arc::new(hands),
         &mut signals,
@@ -213,7 +243,7 @@ async fn play(
     .await;
     let notes = notes.0.lock().unwrap().clone();
     let told = told.lock().unwrap().clone();
-    Outcome { ended, notes, told }
+    Outcome { ending, notes, told }
 }
 
 fn execute(id: u64, approval: bool) -> Told {
@@ -245,7 +275,6 @@ async fn plans_are_run_and_files_written_and_both_are_answered() {
         ..WriteTree::default()
     });
     let outcome = play(vec![execute(1, false), write], 3, finished(0), false, Answer::No).await;
-    assert_eq!(outcome.ended.unwrap().finished.exit_code, 0);
     assert_eq!(
         outcome.notes,
         [
@@ -268,19 +297,20 @@ async fn plans_are_run_and_files_written_and_both_are_answered() {
         _ => None,
     });
     assert_eq!(report.unwrap().wall_us, 7);
+    assert_eq!(outcome.ended().finished.exit_code, 0);
 }
 
 #[tokio::test]
 async fn a_plan_that_nobody_needs_any_more_is_killed() {
     let kill = Told::Kill(heph_proto::KillPlan { id: 1 });
     let outcome = play(vec![execute(1, false), kill], 2, finished(1), true, Answer::No).await;
-    assert_eq!(outcome.ended.unwrap().finished.exit_code, 1);
     assert!(
         outcome
             .told
             .iter()
             .any(|asked| matches!(asked, Asked::Executed(_)))
     );
+    assert_eq!(outcome.ended().finished.exit_code, 1);
 }
 
 #[tokio::test]
@@ -303,12 +333,25 @@ async fn approval_is_refused_where_nobody_can_be_asked() {
 }
 
 #[tokio::test]
-async fn a_service_that_goes_away_is_an_error_and_ends_the_commands() {
+async fn a_service_that_goes_away_in_this_process_is_an_error_and_ends_the_commands() {
     let outcome = play(vec![execute(1, false)], 1, None, true, Answer::No).await;
-    let error = outcome.ended.unwrap_err();
+    let error = outcome.ending.unwrap_err();
     assert_eq!(error.exit, heph_common::Exit::Fault);
     insta::assert_snapshot!(error.text(Style::plain()), @"
     error: heph itself failed: its service ended before the run did
     hint: finished results are kept: run again, with HEPH_LOG=debug to see more
     ");
+}
+
+#[tokio::test]
+async fn a_daemon_that_goes_away_leaves_a_run_that_can_start_over() {
+    let events = vec![execute(1, false), execute(2, true)];
+    let outcome = play_in(false, (events, 1, None), true, Answer::No).await;
+    match outcome.ending.unwrap() {
+        Ending::Lost(lost) => {
+            assert!(lost.had_begun);
+            assert_eq!(lost.interrupted, ["//a:1"], "the other one was never started");
+        }
+        Ending::Ended(ended) => panic!("{ended:?}"),
+    }
 }

@@ -54,6 +54,7 @@ impl Surroundings {
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.top().join("user"))
             .env("TMPDIR", self.top())
+            .env("HEPH_DAEMON", "off")
             .stdin(Stdio::null());
         command
     }

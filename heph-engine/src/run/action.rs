@@ -343,6 +343,10 @@ impl Run<'_> {
     fn execute(&mut self, id: Id, slots: Held) {
         let prepared = self.prepared;
         let node = prepared.graph.node(id);
+        let must_not_repeat = node.definition.approval.is_some() || !node.definition.cache.enabled;
+        if must_not_repeat && self.was_interrupted(node) {
+            return self.fail_interrupted(id);
+        }
         let names = owner_names(&prepared.graph, node);
         let made = match gather(&prepared.graph, node, &self.tasks, &names) {
             Ok(gathered) => self.plan(node, &gathered),
@@ -362,11 +366,17 @@ impl Run<'_> {
                     id: number,
                     plan: Some(plan),
                     shell,
-                    tell_spawned: node.definition.approval.is_some() || !node.definition.cache.enabled,
+                    tell_spawned: must_not_repeat,
                 }));
             }
             Err(gone) => self.renew_producers(id, gone),
         }
+    }
+
+    /// Whether the target's command was started before, under a coordinator that is gone.
+    fn was_interrupted(&self, node: &Node) -> bool {
+        let interrupted = &self.start.interrupted;
+        !interrupted.is_empty() && interrupted.contains(&node.definition.address.to_string())
     }
 
     fn plan(&self, node: &Node, gathered: &Gathered<'_>) -> Result<heph_proto::Plan, Gone> {

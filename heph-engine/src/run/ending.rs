@@ -140,6 +140,17 @@ impl Run<'_> {
         self.say_skipped(skipped);
     }
 
+    /// A target's command was started under a coordinator that is gone, and how it ended was not stored.
+    pub(super) fn fail_interrupted(&mut self, id: Id) {
+        let failed = Failed {
+            kind: FailureKind::Interrupted.into(),
+            message: "it had been started when the daemon went away, and is not run a second time".to_owned(),
+            hint: "look at what it has done, then run it again".to_owned(),
+            ..Failed::default()
+        };
+        self.fail(id, failed, 0);
+    }
+
     pub(super) fn fail_internal(&mut self, id: Id, message: String) {
         self.fail(
             id,

@@ -530,6 +530,8 @@ pub enum FailureKind {
     Definition = 9,
     /// heph itself failed.
     Internal = 10,
+    /// It had been started under a coordinator that is gone, and must not be run a second time.
+    Interrupted = 11,
 }
 impl FailureKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -549,6 +551,7 @@ impl FailureKind {
             Self::Codegen => "FAILURE_KIND_CODEGEN",
             Self::Definition => "FAILURE_KIND_DEFINITION",
             Self::Internal => "FAILURE_KIND_INTERNAL",
+            Self::Interrupted => "FAILURE_KIND_INTERRUPTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -565,6 +568,7 @@ impl FailureKind {
             "FAILURE_KIND_CODEGEN" => Some(Self::Codegen),
             "FAILURE_KIND_DEFINITION" => Some(Self::Definition),
             "FAILURE_KIND_INTERNAL" => Some(Self::Internal),
+            "FAILURE_KIND_INTERRUPTED" => Some(Self::Interrupted),
             _ => None,
         }
     }
@@ -575,6 +579,12 @@ pub struct HelloRequest {
     /// Version of the client.
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
+    /// Build of the client.
+    #[prost(string, tag = "2")]
+    pub build: ::prost::alloc::string::String,
+    /// Absolute path of the home it wants to work with.
+    #[prost(string, tag = "3")]
+    pub home: ::prost::alloc::string::String,
 }
 /// Who answers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -585,6 +595,112 @@ pub struct HelloReply {
     /// Its process.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
+    /// Its build.
+    #[prost(string, tag = "3")]
+    pub build: ::prost::alloc::string::String,
+    /// Absolute path of its home.
+    #[prost(string, tag = "4")]
+    pub home: ::prost::alloc::string::String,
+    /// When its program was built, in milliseconds since 1970; 0 where unknown.
+    #[prost(uint64, tag = "5")]
+    pub built_unix_ms: u64,
+    /// The pinned release that it is (the name of its directory below versions/ of the home); empty for any other.
+    #[prost(string, tag = "6")]
+    pub pinned: ::prost::alloc::string::String,
+}
+/// No options.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatusRequest {}
+/// What a coordinator is and does.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StatusReply {
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub build: ::prost::alloc::string::String,
+    /// Absolute path of its home.
+    #[prost(string, tag = "4")]
+    pub home: ::prost::alloc::string::String,
+    /// When it was started, in milliseconds since 1970.
+    #[prost(uint64, tag = "5")]
+    pub started_unix_ms: u64,
+    /// Resident memory in bytes; 0 where unknown.
+    #[prost(uint64, tag = "6")]
+    pub memory_bytes: u64,
+    /// Absolute path of its socket; empty when it has none.
+    #[prost(string, tag = "7")]
+    pub socket: ::prost::alloc::string::String,
+    /// Absolute path of its log; empty when it has none.
+    #[prost(string, tag = "8")]
+    pub log: ::prost::alloc::string::String,
+    /// Roots of the workspaces that it knows, sorted.
+    #[prost(string, repeated, tag = "9")]
+    pub workspaces: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Runs, oldest first.
+    #[prost(message, repeated, tag = "10")]
+    pub runs: ::prost::alloc::vec::Vec<RunStatus>,
+    /// Clients that are connected, but for the one that asks.
+    #[prost(uint32, tag = "11")]
+    pub clients: u32,
+    /// What went wrong in the background since it was started, oldest first.
+    #[prost(message, repeated, tag = "12")]
+    pub problems: ::prost::alloc::vec::Vec<BackgroundProblem>,
+    /// Whether it takes nothing new and exits when its runs have ended.
+    #[prost(bool, tag = "13")]
+    pub going: bool,
+}
+/// A run that goes on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunStatus {
+    /// Number of the run in this process.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Root of its workspace.
+    #[prost(string, tag = "2")]
+    pub root: ::prost::alloc::string::String,
+    /// The selection as the user wrote it.
+    #[prost(string, tag = "3")]
+    pub selector: ::prost::alloc::string::String,
+    /// When it began, in milliseconds since 1970.
+    #[prost(uint64, tag = "4")]
+    pub started_unix_ms: u64,
+    /// Targets that have ended.
+    #[prost(uint64, tag = "5")]
+    pub done: u64,
+    /// Targets in all; 0 until the graph is known.
+    #[prost(uint64, tag = "6")]
+    pub total: u64,
+    /// Process of its client; 0 where unknown.
+    #[prost(uint32, tag = "7")]
+    pub client_pid: u32,
+}
+/// Something that went wrong where no client was there to be told.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackgroundProblem {
+    /// When, in milliseconds since 1970.
+    #[prost(uint64, tag = "1")]
+    pub at_unix_ms: u64,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+}
+/// How to go.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StopRequest {
+    /// Runs are cancelled rather than finished.
+    #[prost(bool, tag = "1")]
+    pub cancel: bool,
+    /// Who asks and why, for the log.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// How far it has come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StopEvent {
+    /// Requests that are still answered, runs among them.
+    #[prost(uint32, tag = "1")]
+    pub left: u32,
 }
 /// The workspace a request is about.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -659,6 +775,10 @@ pub struct Start {
     /// Process of the client; filled in by whoever accepted its connection.
     #[prost(uint32, tag = "16")]
     pub client_pid: u32,
+    /// Addresses whose commands were started under a coordinator that is gone, and of which Spawned was told: where their
+    /// results are not stored, they fail as interrupted instead of being run a second time.
+    #[prost(string, repeated, tag = "17")]
+    pub interrupted: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// From the client during a run.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1356,6 +1476,48 @@ pub mod heph_client {
             req.extensions_mut().insert(GrpcMethod::new("heph.v1.Heph", "Maintain"));
             self.inner.unary(req, path, codec).await
         }
+        /// What the coordinator is and what it does at the moment.
+        pub async fn status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StatusRequest>,
+        ) -> std::result::Result<tonic::Response<super::StatusReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/heph.v1.Heph/Status");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("heph.v1.Heph", "Status"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Asks a daemon to go: it takes nothing new, finishes the runs it has, and exits. Each event says how many are left; the
+        /// stream breaks off when the process ends.
+        pub async fn stop(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StopRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::StopEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/heph.v1.Heph/Stop");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("heph.v1.Heph", "Stop"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1398,6 +1560,23 @@ pub mod heph_server {
             &self,
             request: tonic::Request<super::MaintainRequest>,
         ) -> std::result::Result<tonic::Response<super::MaintainReply>, tonic::Status>;
+        /// What the coordinator is and what it does at the moment.
+        async fn status(
+            &self,
+            request: tonic::Request<super::StatusRequest>,
+        ) -> std::result::Result<tonic::Response<super::StatusReply>, tonic::Status>;
+        /// Server streaming response type for the Stop method.
+        type StopStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::StopEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Asks a daemon to go: it takes nothing new, finishes the runs it has, and exits. Each event says how many are left; the
+        /// stream breaks off when the process ends.
+        async fn stop(
+            &self,
+            request: tonic::Request<super::StopRequest>,
+        ) -> std::result::Result<tonic::Response<Self::StopStream>, tonic::Status>;
     }
     /// What a client asks of the coordinator, in-process or over the daemon's socket.
     #[derive(Debug)]
@@ -1645,6 +1824,95 @@ pub mod heph_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/heph.v1.Heph/Status" => {
+                    #[allow(non_camel_case_types)]
+                    struct StatusSvc<T: Heph>(pub Arc<T>);
+                    impl<T: Heph> tonic::server::UnaryService<super::StatusRequest>
+                    for StatusSvc<T> {
+                        type Response = super::StatusReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Heph>::status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/heph.v1.Heph/Stop" => {
+                    #[allow(non_camel_case_types)]
+                    struct StopSvc<T: Heph>(pub Arc<T>);
+                    impl<
+                        T: Heph,
+                    > tonic::server::ServerStreamingService<super::StopRequest>
+                    for StopSvc<T> {
+                        type Response = super::StopEvent;
+                        type ResponseStream = T::StopStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StopRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Heph>::stop(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StopSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -1,7 +1,8 @@
 //! Runs one program and tells what outlives it.
 //!
 //! `reaper [--tty] REPORT PROGRAM [ARGUMENT]...`: writes `pid N` to REPORT once the program runs, ends with its exit code
-//! (128 + signal), and before that adopts, lists (`left PID COMMAND`) and kills whatever the program left behind. With `--tty`,
+//! (128 + signal), and before that adopts, lists (`left PID COMMAND`) and kills whatever the program left behind, but for daemons,
+//! which are meant to stay: `Environment` looks after them. With `--tty`,
 //! standard input becomes the controlling terminal and the program its foreground process group.
 
 #![expect(
@@ -90,6 +91,7 @@ fn end_what_is_left(report: &mut File) {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some(_)) => continue,
             Err(rustix::io::Errno::CHILD) => return,
+            _ if descendants().is_empty() => return,
             _ => {}
         }
         if start.elapsed() > GRACE {
@@ -110,7 +112,12 @@ fn end_what_is_left(report: &mut File) {
     }
 }
 
-/// Everything below this process, with its command line.
+/// Whether a process was started to stay.
+fn is_daemon(pid: i32) -> bool {
+    command_line(pid).ends_with("daemon run --background")
+}
+
+/// Everything below this process but daemons and what is below them, with its command line.
 fn descendants() -> Vec<(i32, String)> {
     let mut parents: Vec<(i32, i32)> = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -136,7 +143,7 @@ fn descendants() -> Vec<(i32, String)> {
         below.extend(
             parents
                 .iter()
-                .filter(|(_, of)| *of == parent)
+                .filter(|(pid, of)| *of == parent && !is_daemon(*pid))
                 .map(|(pid, _)| *pid),
         );
         next += 1;

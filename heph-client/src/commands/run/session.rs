@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use heph_common::Exit;
 use heph_common::config::FuseMode;
-use heph_proto::heph_client::HephClient;
 use heph_proto::{Notice, NoticeLevel};
-use tonic::transport::Channel;
 
 use super::RunArgs;
+use crate::connector::{Connection, Connector};
 use crate::context::{Context, written};
 use crate::error::{CommandError, Result, exit_of};
 use crate::local::Local;
@@ -19,7 +18,7 @@ use crate::render::plain::Loudness;
 use crate::render::{Json, Live, Observer, Plain};
 use crate::run::approval::{Answer, Approver};
 use crate::run::record::Recorder;
-use crate::run::{self, Ended, Opening, outputs, profile, report};
+use crate::run::{self, Ended, Ending, Opening, outputs, profile, report};
 use crate::selection::Selected;
 use crate::signals::Signals;
 use crate::terminal;
@@ -42,6 +41,8 @@ pub(super) struct Session<'a> {
     workspace: Workspace,
     selected: Selected,
     local: Arc<Local>,
+    connector: Connector,
+    connection: Connection,
     recorder: Option<Recorder>,
     observers: Vec<Box<dyn Observer>>,
     /// Told in the first round.
@@ -54,6 +55,7 @@ impl<'a> Session<'a> {
         args: &'a RunArgs,
         workspace: Workspace,
         selected: Selected,
+        (connector, connection): (Connector, Connection),
     ) -> Self {
         let mut observers = vec![renderer(context)];
         let recorder = (args.report.is_some() || args.profile.is_some()).then(Recorder::default);
@@ -74,13 +76,15 @@ impl<'a> Session<'a> {
             args,
             workspace,
             selected,
+            connector,
+            connection,
             recorder,
             observers,
         }
     }
 
     /// Runs once, or with `--watch` until it is stopped or the configuration has changed.
-    pub(super) async fn rounds(&mut self, client: &mut HephClient<Channel>) -> Result<End> {
+    pub(super) async fn rounds(&mut self) -> Result<End> {
         let mut signals = Signals::listen()
             .map_err(|error| CommandError::fault(format!("failed to listen for signals: {error}")))?;
         // Watching begins before the first run: what changes during it must not be missed.
@@ -93,7 +97,7 @@ impl<'a> Session<'a> {
             false => None,
         };
         loop {
-            let (exit, written) = self.round(client, &mut signals).await?;
+            let (exit, written) = self.round(&mut signals).await?;
             let Some(watcher) = watcher.as_mut() else {
                 return Ok(End::Exit(exit));
             };
@@ -113,32 +117,42 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn round(
-        &mut self,
-        client: &mut HephClient<Channel>,
-        signals: &mut Signals,
-    ) -> Result<(Exit, HashSet<PathBuf>)> {
-        let start = self
+    async fn round(&mut self, signals: &mut Signals) -> Result<(Exit, HashSet<PathBuf>)> {
+        let mut start = self
             .args
             .start(self.context, &self.workspace, self.selected.clone());
-        self.local.begin();
-        let opening = Opening {
-            start,
-            notices: std::mem::take(&mut self.notices),
+        let mut notices = std::mem::take(&mut self.notices);
+        let ended = loop {
+            self.local.begin();
+            let opening = Opening {
+                start: start.clone(),
+                notices: std::mem::take(&mut notices),
+            };
+            let is_here = !self.connection.is_daemon;
+            let service = (&mut self.connection.client, is_here);
+            let local = Arc::clone(&self.local);
+            match run::run(service, opening, local, signals, &mut self.observers).await? {
+                Ending::Ended(ended) => break ended,
+                Ending::Lost(_) if signals.were_asked() => return Ok((Exit::Cancelled, HashSet::new())),
+                Ending::Lost(lost) => {
+                    self.reconnect().await?;
+                    notices.extend(lost.had_begun.then(|| starts_over(&self.connection)));
+                    start.interrupted.extend(lost.interrupted);
+                }
+            }
         };
-        let ended = run::run(
-            client,
-            opening,
-            Arc::clone(&self.local),
-            signals,
-            &mut self.observers,
-        )
-        .await?;
         self.write_records()?;
         if ended.finished.exit_code == 0 {
             self.outputs(&ended)?;
         }
         Ok((exit_of(ended.finished.exit_code), ended.written))
+    }
+
+    /// To a new daemon, or without one.
+    async fn reconnect(&mut self) -> Result<()> {
+        self.connector.note_loss(self.context)?;
+        self.connection = self.connector.connect(self.context, &self.workspace).await?;
+        Ok(())
     }
 
     fn write_records(&self) -> Result<()> {
@@ -183,6 +197,19 @@ impl<'a> Session<'a> {
             written(outputs::list(&ended.outputs, &mut out))?;
         }
         written(io::Write::flush(&mut out))
+    }
+}
+
+fn starts_over(connection: &Connection) -> Notice {
+    let with = match connection.is_daemon {
+        true => "with a new one",
+        false => "without one",
+    };
+    Notice {
+        level: NoticeLevel::Warning.into(),
+        code: "daemon-lost".to_owned(),
+        message: format!("the daemon went away in the middle of the run, which starts over {with}"),
+        hint: "what was finished is kept; heph daemon log shows what the daemon did".to_owned(),
     }
 }
 

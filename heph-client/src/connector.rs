@@ -1,0 +1,326 @@
+//! The way to the service: the daemon where there is one or one may be started, else this process.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use heph_common::Build;
+use heph_daemon::connect::ConnectError;
+use heph_daemon::start::StartError;
+use heph_daemon::{Endpoint, Link, Starter, in_process};
+use heph_engine::engine::{Engine, EngineOptions};
+use heph_proto::heph_client::HephClient;
+use tonic::transport::Channel;
+
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::local::program;
+use crate::workspace::Workspace;
+
+/// How often a daemon is started for one connection: one that goes at once is not started forever.
+const STARTS: usize = 3;
+
+/// Why there is no daemon where the home cannot be written.
+const NO_HOME: &str = "there is none for a home that cannot be written";
+
+/// How often a connection may be lost before a command goes on without the daemon.
+const MOST_LOST: usize = 5;
+
+/// A way to the service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connector {
+    /// Whether there may be a daemon at all.
+    may_use: bool,
+    /// Whether one is started where there is none.
+    can_start: bool,
+    /// Whether it is an error to go on without.
+    must_use: bool,
+    /// Connections that were lost.
+    lost: usize,
+}
+
+/// The service, wherever it is.
+pub struct Connection {
+    /// Speaks to it.
+    pub client: HephClient<Channel>,
+    /// Whether it is another process, which may go away.
+    pub is_daemon: bool,
+}
+
+/// Why there is no daemon to work with.
+struct Unreachable {
+    cause: String,
+    hint: String,
+    /// Nobody expected one: nothing is said of it.
+    is_expected: bool,
+}
+
+/// This build of heph.
+pub fn build() -> &'static Build {
+    static BUILD: OnceLock<Build> = OnceLock::new();
+    BUILD.get_or_init(Build::own)
+}
+
+impl Connector {
+    /// As the caller's environment says: `HEPH_DAEMON`, else without a daemon in CI and inside the command of a target.
+    pub fn new(context: &Context) -> Result<Self> {
+        let auto = Self {
+            may_use: true,
+            can_start: true,
+            must_use: false,
+            lost: 0,
+        };
+        let off = Self {
+            may_use: false,
+            ..auto
+        };
+        match context.variable("HEPH_DAEMON") {
+            Some("auto") => Ok(auto),
+            Some("off") => Ok(off),
+            Some("require") => Ok(Self::required()),
+            Some(other) => Err(
+                CommandError::usage(format!("HEPH_DAEMON is '{}'", other.escape_debug()))
+                    .hint("set it to auto, require or off"),
+            ),
+            None if context.variable("HEPH_TARGET").is_some() => Ok(off),
+            None => match context.variable("CI") {
+                None | Some("false") => Ok(auto),
+                Some(_) => Ok(off),
+            },
+        }
+    }
+
+    /// With a daemon or not at all, whatever the environment says.
+    pub fn required() -> Self {
+        Self {
+            may_use: true,
+            can_start: true,
+            must_use: true,
+            lost: 0,
+        }
+    }
+
+    /// The same, but a daemon that is not there stays away.
+    #[must_use]
+    pub fn without_starting(self) -> Self {
+        Self {
+            can_start: false,
+            ..self
+        }
+    }
+
+    /// The service for a workspace's home.
+    pub async fn connect(self, context: &Context, workspace: &Workspace) -> Result<Connection> {
+        match self.daemon(context, workspace).await? {
+            Ok(connection) => Ok(connection),
+            Err(unreachable) => {
+                let connection = host(workspace, 0)?;
+                unreachable.warn(context);
+                Ok(connection)
+            }
+        }
+    }
+
+    /// As [`Connector::connect`], for a run with so many commands at once; 0 for as many as there are cores.
+    ///
+    /// A home whose store cannot be opened, as on a full disk, is replaced by a temporary one, with a warning.
+    pub async fn connect_for_run(
+        self,
+        context: &Context,
+        workspace: &mut Workspace,
+        jobs: u32,
+    ) -> Result<Connection> {
+        let unreachable = match self.daemon(context, workspace).await? {
+            Ok(connection) => return Ok(connection),
+            Err(unreachable) => unreachable,
+        };
+        match host(workspace, jobs) {
+            Ok(connection) => {
+                unreachable.warn(context);
+                Ok(connection)
+            }
+            // One warning is enough: a daemon cannot do without a store either.
+            Err(error) => {
+                let cause = error.problems.first().map_or("", |said| said.message.as_str());
+                workspace.replace_home(context, cause)?;
+                host(workspace, jobs)
+            }
+        }
+    }
+
+    /// The daemon itself, started where there is none.
+    pub async fn reach(self, context: &Context, workspace: &Workspace) -> Result<Link> {
+        if workspace.has_temporary_home() {
+            return Err(Unreachable::expected(NO_HOME).error());
+        }
+        self.link(context, workspace)
+            .await
+            .map_err(|unreachable| unreachable.error())
+    }
+
+    /// A connection was lost. After too many, there are no more to the daemon.
+    pub fn note_loss(&mut self, context: &Context) -> Result<()> {
+        self.lost += 1;
+        if self.lost < MOST_LOST {
+            return Ok(());
+        }
+        let unreachable = Unreachable {
+            cause: format!("it was lost {MOST_LOST} times"),
+            hint: "heph daemon log shows what it did".to_owned(),
+            is_expected: false,
+        };
+        if self.must_use {
+            return Err(unreachable.error());
+        }
+        unreachable.warn(context);
+        self.may_use = false;
+        Ok(())
+    }
+
+    /// The daemon, if that is what is wanted; an error where it is wanted above all.
+    async fn daemon(
+        self,
+        context: &Context,
+        workspace: &Workspace,
+    ) -> Result<Result<Connection, Unreachable>> {
+        if !self.may_use {
+            return Ok(Err(Unreachable::expected("HEPH_DAEMON is off")));
+        }
+        if workspace.has_temporary_home() {
+            let none = Unreachable::expected(NO_HOME);
+            return if self.must_use {
+                Err(none.error())
+            } else {
+                Ok(Err(none))
+            };
+        }
+        match self.link(context, workspace).await {
+            Ok(link) => Ok(Ok(Connection {
+                client: link.client,
+                is_daemon: true,
+            })),
+            Err(unreachable) if self.must_use => Err(unreachable.error()),
+            Err(unreachable) => Ok(Err(unreachable)),
+        }
+    }
+
+    async fn link(self, context: &Context, workspace: &Workspace) -> Result<Link, Unreachable> {
+        let endpoint = Endpoint::new(&workspace.home, &build().name);
+        for _ in 0..STARTS {
+            match heph_daemon::connect(&endpoint).await {
+                Ok(link) => return Ok(link),
+                Err(ConnectError::Absent | ConnectError::GoingAway) if self.can_start => {
+                    start(context, workspace, &endpoint).await?;
+                }
+                Err(error) => return Err(Unreachable::from(error)),
+            }
+        }
+        heph_daemon::connect(&endpoint).await.map_err(|_| Unreachable {
+            cause: "it goes as soon as it is started".to_owned(),
+            hint: format!("see {}", endpoint.log_file().display()),
+            is_expected: false,
+        })
+    }
+}
+
+/// Waits on a thread of its own, so that signals are heard meanwhile.
+async fn start(context: &Context, workspace: &Workspace, endpoint: &Endpoint) -> Result<(), Unreachable> {
+    let starter = Starter {
+        program: program(),
+        endpoint: endpoint.clone(),
+        config: Arc::clone(&workspace.config),
+        variables: context.environment.clone(),
+    };
+    let started = tokio::task::spawn_blocking(move || starter.start()).await;
+    match started {
+        Ok(started) => started.map_err(Unreachable::from),
+        Err(error) => Err(Unreachable {
+            cause: error.to_string(),
+            hint: String::new(),
+            is_expected: false,
+        }),
+    }
+}
+
+/// The service in this process, for so many commands at once; 0 for as many as there are cores.
+fn host(workspace: &Workspace, jobs: u32) -> Result<Connection> {
+    let options = EngineOptions {
+        home: workspace.home.clone(),
+        config: Arc::clone(&workspace.config),
+        jobs: if jobs == 0 { cores() } else { jobs },
+        build: build().name.clone(),
+        watching: None,
+    };
+    let engine = Engine::open(options).map_err(|error| {
+        CommandError::fault(format!(
+            "failed to open the store in {}: {error}",
+            workspace.home.display()
+        ))
+    })?;
+    Ok(Connection {
+        client: in_process(Arc::new(engine)).client(),
+        is_daemon: false,
+    })
+}
+
+/// Commands at once where nobody says how many.
+pub fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
+}
+
+impl Unreachable {
+    fn expected(cause: &str) -> Self {
+        Self {
+            cause: cause.to_owned(),
+            hint: String::new(),
+            is_expected: true,
+        }
+    }
+
+    fn warn(&self, context: &Context) {
+        if !self.is_expected {
+            context.warn(&format!("working without the daemon: {}", self.cause), &self.hint);
+        }
+    }
+
+    fn error(&self) -> CommandError {
+        let error = CommandError::fault(format!("failed to reach the daemon: {}", self.cause));
+        match self.hint.as_str() {
+            "" => error,
+            hint => error.hint(hint),
+        }
+    }
+}
+
+/// What the user can do where a daemon cannot be reached; may be empty.
+pub fn hint(error: &ConnectError) -> String {
+    match error {
+        ConnectError::Endpoint(error) => error.hint(),
+        ConnectError::Foreign { socket, .. } => format!("end it, or remove {}", socket.display()),
+        ConnectError::Silent { .. } => {
+            "it hangs, or the machine is overloaded; its process may be killed: results are kept".to_owned()
+        }
+        ConnectError::Absent | ConnectError::GoingAway => "heph daemon start starts one".to_owned(),
+        ConnectError::Io { .. } => String::new(),
+    }
+}
+
+impl From<ConnectError> for Unreachable {
+    fn from(error: ConnectError) -> Self {
+        let hint = hint(&error);
+        Self {
+            is_expected: matches!(error, ConnectError::Absent | ConnectError::GoingAway),
+            cause: error.to_string(),
+            hint,
+        }
+    }
+}
+
+impl From<StartError> for Unreachable {
+    fn from(error: StartError) -> Self {
+        Self {
+            cause: error.to_string(),
+            hint: error.hint(),
+            is_expected: false,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A daemon from its lock to its end.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use heph_cache::StoreError;
+use heph_common::config::Config;
+use heph_common::{Build, Home};
+use heph_engine::engine::{Engine, EngineOptions};
+use tokio::sync::oneshot;
+
+use crate::activity::{Activity, Wish, unix_ms};
+use crate::endpoint::{Endpoint, EndpointError, Places};
+use crate::lifecycle::{self, Reason};
+use crate::lock::Lock;
+use crate::service::{Identity, Service};
+use crate::watch::Watchers;
+use crate::{retire, server};
+
+/// A daemon that goes has given up its lock within this time.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is needed to be a daemon.
+#[derive(Debug)]
+pub struct Options {
+    /// The home, absolute.
+    pub home: PathBuf,
+    /// Settings of the home are taken from it.
+    pub config: Arc<Config>,
+    /// This build of heph.
+    pub build: Build,
+    /// Commands at once, of all clients.
+    pub jobs: u32,
+    /// Where the socket may lie.
+    pub places: Places,
+    /// The socket, when it came with the process.
+    pub listener: Option<UnixListener>,
+    /// Who wants to be told that it is ready (`NOTIFY_SOCKET`).
+    pub notify: Option<OsString>,
+    /// Gives memory back that is free, once nobody has used the daemon for a while.
+    pub trim: fn(),
+}
+
+/// A process could not be, or stay, the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Another process is it.
+    #[error("another process is the daemon of {} already", home.display())]
+    Busy {
+        /// The home.
+        home: PathBuf,
+    },
+    /// Its place cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// Its store cannot be opened.
+    #[error("failed to open the store in {}: {source}", home.display())]
+    Store {
+        /// The home.
+        home: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// The system refuses.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What it says.
+        source: io::Error,
+    },
+    /// The service broke.
+    #[error("the service ended: {0}")]
+    Serve(tonic::transport::Error),
+}
+
+impl DaemonError {
+    /// What the user can do about it; may be empty.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Busy { .. } => "heph daemon status shows it".to_owned(),
+            Self::Endpoint(error) => error.hint(),
+            Self::Store { source, .. } => source.hint().unwrap_or_default(),
+            Self::Io { .. } | Self::Serve(_) => String::new(),
+        }
+    }
+}
+
+/// A process that is the daemon, and that nobody knows of before [`Daemon::serve`].
+#[derive(Debug)]
+pub struct Daemon {
+    endpoint: Endpoint,
+    lock: Lock,
+    listener: UnixListener,
+    socket: PathBuf,
+    /// Whether the socket is made and removed here, rather than by whoever started this process.
+    owns_socket: bool,
+    engine: Arc<Engine>,
+    activity: Arc<Activity>,
+    options: Ways,
+}
+
+/// What of the options is needed while it serves.
+#[derive(Debug)]
+struct Ways {
+    build: Build,
+    config: Arc<Config>,
+    notify: Option<OsString>,
+    trim: fn(),
+}
+
+impl Daemon {
+    /// Becomes the daemon: takes its lock, opens its store and its socket.
+    pub fn open(options: Options) -> Result<Self, DaemonError> {
+        let endpoint = Endpoint::new(&options.home, &options.build.name);
+        endpoint.create()?;
+        let lock_file = endpoint.lock_file();
+        let lock = Lock::take(&lock_file, LOCK_PATIENCE).map_err(failed("lock", &lock_file))?;
+        let lock = lock.ok_or_else(|| DaemonError::Busy {
+            home: options.home.clone(),
+        })?;
+        let engine = Engine::open(EngineOptions {
+            home: options.home.clone(),
+            config: Arc::clone(&options.config),
+            jobs: options.jobs,
+            build: options.build.name.clone(),
+            watching: Some(Arc::new(Watchers::new(endpoint.directory().join("cookies")))),
+        });
+        let engine = engine.map_err(|source| DaemonError::Store {
+            home: options.home.clone(),
+            source,
+        })?;
+        let owns_socket = options.listener.is_none();
+        let (listener, socket) = match options.listener {
+            Some(listener) => {
+                let address = listener
+                    .local_addr()
+                    .map_err(failed("use the socket of", &options.home))?;
+                let path = address.as_pathname().map(Path::to_owned).unwrap_or_default();
+                (listener, path)
+            }
+            None => {
+                let socket = endpoint.socket(&options.places)?;
+                // Whoever holds the lock owns what lies there: a socket that a killed daemon left.
+                match fs::remove_file(&socket) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(failed("remove", &socket)(error));
+                    }
+                    _ => {}
+                }
+                (
+                    UnixListener::bind(&socket).map_err(failed("listen on", &socket))?,
+                    socket,
+                )
+            }
+        };
+        listener
+            .set_nonblocking(true)
+            .map_err(failed("listen on", &socket))?;
+        Ok(Self {
+            endpoint,
+            lock,
+            listener,
+            socket,
+            owns_socket,
+            engine: Arc::new(engine),
+            activity: Activity::new(true),
+            options: Ways {
+                build: options.build,
+                config: options.config,
+                notify: options.notify,
+                trim: options.trim,
+            },
+        })
+    }
+
+    /// What goes on in it; through this it is asked to go.
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// Serves clients until there is a reason to go, finishes what was begun, and says the reason. `ready` is called once
+    /// clients can find it.
+    pub async fn serve(self, ready: impl FnOnce()) -> Result<Reason, DaemonError> {
+        let Self {
+            endpoint,
+            lock,
+            listener,
+            socket,
+            owns_socket,
+            engine,
+            activity,
+            options,
+        } = self;
+        let versions = Home::at(endpoint.home()).versions_dir();
+        let pinned = options.build.pinned(&versions).map(str::to_owned);
+        let identity = Identity {
+            build: options.build.clone(),
+            pinned: pinned.clone(),
+            started_unix_ms: unix_ms(),
+            socket: socket.to_string_lossy().into_owned(),
+            log: endpoint.log_file().to_string_lossy().into_owned(),
+        };
+        let service = Service::of_daemon(Arc::clone(&engine), Arc::clone(&activity), identity);
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(failed("listen on", &socket))?;
+        let (end, ended) = oneshot::channel::<()>();
+        let mut serving = tokio::spawn(server::run(listener, service, async {
+            // Both mean the same: it is over.
+            let _ = ended.await;
+        }));
+        endpoint.publish(&socket)?;
+        tracing::info!(
+            "ready: process {}, home {}",
+            std::process::id(),
+            endpoint.home().display()
+        );
+        options.tell("READY=1");
+        ready();
+        succeed(&endpoint, options.build.clone(), pinned);
+
+        let tidy = async || {
+            if !lock.is_current() {
+                activity.ask(Wish::Finish("its home was removed".to_owned()));
+            }
+            save(&engine).await;
+            (options.trim)();
+        };
+        let idle = options.config.daemon.idle_timeout;
+        let reason = tokio::select! {
+            reason = lifecycle::until_going(&activity, idle, tidy) => reason,
+            broken = &mut serving => return Err(match broken {
+                Ok(Err(error)) => DaemonError::Serve(error),
+                _ => failed("serve on", &socket)(io::Error::other("its task ended")),
+            }),
+        };
+        activity.go();
+        match &reason {
+            Reason::Idle(after) => tracing::info!("going: not used for {after:?}"),
+            Reason::Asked(why) => tracing::info!("going: {why}"),
+        }
+        options.tell("STOPPING=1");
+        // The address goes before the lock: whoever holds the lock alone may say where the daemon is.
+        if owns_socket && lock.is_current() {
+            endpoint.withdraw();
+            // A socket that stays is found stale.
+            let _ = fs::remove_file(&socket);
+        }
+        drop(lock);
+        lifecycle::drain(&activity).await;
+        save(&engine).await;
+        // The server waits for its connections; some stay until the process ends.
+        let _ = end.send(());
+        lifecycle::farewell(&activity).await;
+        serving.abort();
+        tracing::info!("gone");
+        Ok(reason)
+    }
+}
+
+impl Ways {
+    fn tell(&self, state: &str) {
+        if let Some(socket) = &self.notify
+            && let Err(error) = crate::systemd::notify(socket, state)
+        {
+            tracing::warn!("{state} could not be told to {}: {error}", socket.display());
+        }
+    }
+}
+
+/// Takes the place of those before, in the background.
+fn succeed(endpoint: &Endpoint, build: Build, pinned: Option<String>) {
+    let endpoint = endpoint.clone();
+    tokio::spawn(async move {
+        retire::older(&endpoint, &build, pinned.as_deref()).await;
+        let _ = tokio::task::spawn_blocking(move || retire::sweep(&endpoint)).await;
+    });
+}
+
+async fn save(engine: &Arc<Engine>) {
+    let engine = Arc::clone(engine);
+    if let Err(error) = tokio::task::spawn_blocking(move || engine.save_all()).await {
+        tracing::warn!("what is known of the workspaces could not be saved: {error}");
+    }
+}
+
+fn failed<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> DaemonError + use<'p> {
+    move |source| DaemonError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,60 @@
+//! Daemons of older builds, which a new one takes the place of.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use heph_common::Build;
+use heph_proto::StopRequest;
+use tokio::time::timeout;
+
+use crate::connect::{CONNECT_LIMIT, Link, connect};
+use crate::endpoint::Endpoint;
+use crate::lock::Lock;
+
+/// What a daemon left behind is kept for its log for so long.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Asks the daemons of older builds, of the same home and mount namespace, to finish the runs they have and go. A release that a
+/// workspace is pinned to has its own succession, and stays beside others.
+pub async fn older(endpoint: &Endpoint, build: &Build, pinned: Option<&str>) {
+    for other in endpoint.others() {
+        // Nobody there, or nobody who can be asked.
+        let Ok(Link { mut client, hello }) = connect(&other).await else {
+            continue;
+        };
+        if hello.built_unix_ms >= build.built_unix_ms || hello.pinned != pinned.unwrap_or_default() {
+            continue;
+        }
+        let request = StopRequest {
+            cancel: false,
+            reason: format!("heph {} takes its place", build.name),
+        };
+        tracing::info!("asking heph {}, process {}, to retire", hello.build, hello.pid);
+        match timeout(CONNECT_LIMIT, client.stop(request)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(status)) => tracing::warn!("heph {} does not retire: {}", hello.build, status.message()),
+            Err(_) => tracing::warn!("heph {} does not answer", hello.build),
+        }
+    }
+}
+
+/// Removes what other daemons left behind, when nobody is there and the log is old. Reads and writes files.
+pub fn sweep(endpoint: &Endpoint) {
+    for other in endpoint.neighbours() {
+        let is_old = || {
+            let written = fs::metadata(other.log_file())
+                .and_then(|log| log.modified())
+                .ok()?;
+            Some(SystemTime::now().duration_since(written).ok()? > KEPT)
+        };
+        if is_old() != Some(true) {
+            continue;
+        }
+        // Who holds the lock is the daemon: nobody else becomes it meanwhile.
+        if let Ok(Some(_lock)) = Lock::try_take(&other.lock_file()) {
+            let _ = fs::remove_dir_all(other.directory());
+            // Succeeds when no other mount namespace has anything there.
+            let _ = other.directory().parent().map(fs::remove_dir);
+        }
+    }
+}

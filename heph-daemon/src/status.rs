@@ -1,0 +1,35 @@
+//! What a coordinator says of itself.
+
+use heph_engine::engine::Engine;
+use heph_proto::StatusReply;
+
+use crate::activity::Activity;
+use crate::service::Identity;
+
+/// The whole status. Reads `/proc`; not for an async worker.
+pub(crate) fn reply(engine: &Engine, activity: &Activity, identity: &Identity) -> StatusReply {
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let connections = activity.load().borrow().connections;
+    StatusReply {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        build: identity.build.name.clone(),
+        home: text(engine.home()),
+        started_unix_ms: identity.started_unix_ms,
+        memory_bytes: resident_bytes().unwrap_or(0),
+        socket: identity.socket.clone(),
+        log: identity.log.clone(),
+        workspaces: activity.roots().iter().map(|root| text(root)).collect(),
+        runs: activity.runs(),
+        clients: u32::try_from(connections.saturating_sub(1)).unwrap_or(u32::MAX),
+        problems: activity.problems(),
+        going: activity.is_going(),
+    }
+}
+
+/// Resident memory of this process, after `proc_pid_statm(5)`; `None` where the system has no such file.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
