@@ -1,7 +1,14 @@
 //! Job slots of one coordinator, shared by all its runs.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::flight::is_stopped;
+
+/// How often somebody looks whether the clients that hold slots still move, while others wait for one.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A number of slots, and who wants to hear when one is free.
 pub struct Slots {
@@ -10,7 +17,10 @@ pub struct Slots {
 
 struct Inner {
     total: u32,
-    used: u32,
+    /// By the process of the client; 0 for one that is not known.
+    used: HashMap<u32, u32>,
+    /// Whether a thread looks after clients that are stopped.
+    is_watched: bool,
     waiting: Vec<Box<dyn FnOnce() + Send>>,
     /// More that runs have asked for.
     wanted: Vec<u32>,
@@ -19,6 +29,16 @@ struct Inner {
 impl Inner {
     fn most(&self) -> u32 {
         self.wanted.iter().copied().fold(self.total, u32::max)
+    }
+
+    /// A client that is stopped (Ctrl-Z, a debugger) does not keep others from working.
+    fn used(&self) -> u32 {
+        let used: u32 = self.used.values().sum();
+        if used < self.most() {
+            return used;
+        }
+        let stopped = self.used.iter().filter(|(client, _)| is_stopped(**client));
+        used - stopped.map(|(_, count)| count).sum::<u32>()
     }
 }
 
@@ -31,6 +51,7 @@ pub struct Wanted {
 /// Slots that were taken; given back when this is dropped.
 pub struct Held {
     slots: Arc<Slots>,
+    client: u32,
     count: u32,
 }
 
@@ -40,28 +61,66 @@ impl Slots {
         Self {
             inner: Mutex::new(Inner {
                 total: total.max(1),
-                used: 0,
+                used: HashMap::new(),
+                is_watched: false,
                 waiting: Vec::new(),
                 wanted: Vec::new(),
             }),
         }
     }
 
-    /// Takes `count` slots, or all there are when fewer exist. Where that fails, `wake` is called once, when some have
-    /// been given back.
-    pub fn take(self: &Arc<Self>, count: u32, wake: impl FnOnce() + Send + 'static) -> Option<Held> {
+    /// Takes `count` slots, or all there are when fewer exist, for a run of the process `client`. Where that fails, `wake` is called
+    /// once, when some may be free.
+    pub fn take(
+        self: &Arc<Self>,
+        count: u32,
+        client: u32,
+        wake: impl FnOnce() + Send + 'static,
+    ) -> Option<Held> {
         let mut inner = self.lock();
         let count = count.clamp(1, inner.most());
-        if inner.used + count > inner.most() {
+        if inner.used() + count > inner.most() {
             // Registered under the same lock, so that no slot is given back in between unheard.
             inner.waiting.push(Box::new(wake));
+            let others = inner.used.keys().any(|holder| *holder != 0 && *holder != client);
+            if others && !std::mem::replace(&mut inner.is_watched, true) {
+                drop(inner);
+                self.look_after();
+            }
             return None;
         }
-        inner.used += count;
+        *inner.used.entry(client).or_default() += count;
         Some(Held {
             slots: Arc::clone(self),
+            client,
             count,
         })
+    }
+
+    /// Wakes those who wait when a client that holds slots is stopped.
+    fn look_after(self: &Arc<Self>) {
+        let slots = Arc::clone(self);
+        let looking = std::thread::Builder::new()
+            .name("slots".to_owned())
+            .spawn(move || {
+                loop {
+                    std::thread::sleep(LOOK);
+                    let mut inner = slots.lock();
+                    if inner.waiting.is_empty() {
+                        inner.is_watched = false;
+                        return;
+                    }
+                    if inner.used.keys().any(|client| is_stopped(*client)) {
+                        let waiting = std::mem::take(&mut inner.waiting);
+                        drop(inner);
+                        waiting.into_iter().for_each(|wake| wake());
+                    }
+                }
+            });
+        if let Err(error) = looking {
+            tracing::warn!("no thread looks after stopped clients: {error}");
+            self.lock().is_watched = false;
+        }
     }
 
     /// Has at least `count` slots for as long as the answer lives: one run that asks for more raises the budget of all.
@@ -90,7 +149,12 @@ impl Drop for Wanted {
 impl Drop for Held {
     fn drop(&mut self) {
         let mut inner = self.slots.lock();
-        inner.used = inner.used.saturating_sub(self.count);
+        if let Some(used) = inner.used.get_mut(&self.client) {
+            *used = used.saturating_sub(self.count);
+            if *used == 0 {
+                inner.used.remove(&self.client);
+            }
+        }
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
         waiting.into_iter().for_each(|wake| wake());
@@ -100,7 +164,12 @@ impl Drop for Held {
 impl fmt::Debug for Slots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.lock();
-        write!(f, "Slots({} of {})", inner.used, inner.most())
+        write!(
+            f,
+            "Slots({} of {})",
+            inner.used.values().sum::<u32>(),
+            inner.most()
+        )
     }
 }
 
@@ -127,22 +196,22 @@ mod tests {
                 woken.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let two = slots.take(2, wake()).unwrap();
-        assert!(slots.take(2, wake()).is_none());
-        let one = slots.take(1, wake()).unwrap();
+        let two = slots.take(2, 0, wake()).unwrap();
+        assert!(slots.take(2, 0, wake()).is_none());
+        let one = slots.take(1, 0, wake()).unwrap();
         drop(two);
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         drop(one);
         assert_eq!(woken.load(Ordering::Relaxed), 1, "who was woken asks again");
         assert!(
-            slots.take(9, wake()).is_some(),
+            slots.take(9, 0, wake()).is_some(),
             "a target that wants more than there is gets all"
         );
         let more = slots.want(5);
-        let five = slots.take(5, wake()).unwrap();
+        let five = slots.take(5, 0, wake()).unwrap();
         drop(more);
-        assert!(slots.take(1, wake()).is_none());
+        assert!(slots.take(1, 0, wake()).is_none());
         drop(five);
-        assert!(slots.take(3, wake()).is_some());
+        assert!(slots.take(3, 0, wake()).is_some());
     }
 }

@@ -179,3 +179,46 @@ fn a_stopped_client_is_waited_for_ten_seconds() {
         assert_eq!(first.join().unwrap().finished.exit_code, 0);
     });
 }
+
+#[test]
+fn a_stopped_client_does_not_keep_the_slots() {
+    let bench = Bench::new(&[("BUILD", BUILD)]);
+    let client = Stopped::new();
+    let engine = bench.engine();
+    let (begun, has_begun) = mpsc::channel();
+    let (done, is_done) = mpsc::channel::<()>();
+    let is_done = std::sync::Mutex::new(is_done);
+    std::thread::scope(|scope| {
+        let leader = Start {
+            client_pid: client.0.id(),
+            jobs: 1,
+            ..bench.start("//:a")
+        };
+        let (engine, bench, is_done) = (&engine, &bench, &is_done);
+        // Its one target takes all slots.
+        bench.write(
+            "BUILD",
+            &BUILD.replacen("driver = \"sh\",", "driver = \"sh\", slots = 2,", 1),
+        );
+        let first = scope.spawn(move || {
+            let execute = |plan: &heph_proto::Plan| {
+                begun.send(()).unwrap();
+                is_done
+                    .lock()
+                    .unwrap()
+                    .recv_timeout(Duration::from_secs(60))
+                    .unwrap();
+                bench.execute(plan)
+            };
+            bench.run_with(engine, &leader, &execute)
+        });
+        has_begun.recv_timeout(Duration::from_secs(60)).unwrap();
+        let second = Start {
+            client_pid: std::process::id(),
+            ..bench.start("//:bad")
+        };
+        assert_eq!(bench.run_in(engine, &second).executed, ["//:bad"]);
+        done.send(()).unwrap();
+        assert_eq!(first.join().unwrap().finished.exit_code, 0);
+    });
+}

@@ -331,10 +331,9 @@ impl Run<'_> {
             return None;
         }
         let own = self.own.clone();
-        let taken = self
-            .services
-            .slots
-            .take(count, move || drop(own.send(Message::Slot)));
+        let taken = self.services.slots.take(count, self.start.client_pid, move || {
+            drop(own.send(Message::Slot))
+        });
         self.asked_for_slots = taken.is_none();
         taken
     }
