@@ -17,6 +17,7 @@ mod home;
 mod local;
 mod logging;
 mod pin;
+mod raw_allocator;
 pub mod reference;
 mod render;
 mod run;
@@ -29,12 +30,9 @@ mod watch;
 mod words;
 mod workspace;
 
-/// The system's grows the heaps of threads a page at a time, which is a good part of a short run.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The program: parses the command line, runs the command, says what went wrong, and gives the exit code.
 pub fn main() -> ExitCode {
+    raw_allocator::configure();
     local::supervise_if_asked();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,

@@ -87,7 +87,7 @@ fn options(context: &Context) -> Options {
         },
         listener: None,
         notify: None,
-        trim: || {},
+        trim: crate::raw_allocator::trim,
     }
 }
 
