@@ -22,5 +22,6 @@ mod query;
 mod running;
 mod sandbox;
 mod selectors;
+mod service;
 mod settings;
 mod target_keys;

@@ -13,6 +13,7 @@ use crate::render::json::VERSION;
 use crate::service;
 use crate::workspace::Workspace;
 
+mod install;
 mod log;
 mod run;
 pub mod status;
@@ -58,6 +59,10 @@ enum Action {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Has systemd (or launchd) start it when it is needed. Again after heph was updated.
+    Install,
+    /// Takes that back.
+    Uninstall,
 }
 
 impl DaemonArgs {
@@ -79,6 +84,8 @@ pub(super) fn run(context: &Context, args: &DaemonArgs) -> Result<Exit> {
             start(context, &workspace)
         }
         Action::Status { all } => status::run(context, &Workspace::open_or_home(context)?, all),
+        Action::Install => install::install(context, &Workspace::open_or_home(context)?),
+        Action::Uninstall => install::uninstall(context, &Workspace::open_or_home(context)?),
         Action::Log { follow } => log::run(context, &Workspace::open_or_home(context)?, follow),
     }
 }

@@ -55,6 +55,18 @@ pub(super) fn run(context: &Context, workspace: &Workspace, all: bool, now: bool
     Ok(Exit::Success)
 }
 
+/// Has the daemon of this build finish its runs, if there is one, and waits for its end.
+pub(super) fn end(context: &Context, workspace: &Workspace) -> Result<()> {
+    service::runtime()?.block_on(async {
+        for (place, link) in found(workspace, false).await? {
+            if let Some(left) = ask(link, false).await? {
+                wait(context, &place, left, false).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Sends the daemon of this build away, if there is one, and does not wait for its runs.
 pub(super) fn send_away(workspace: &Workspace) -> Result<()> {
     service::runtime()?.block_on(async {
