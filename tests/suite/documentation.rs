@@ -77,8 +77,9 @@ fn workspace() -> Environment {
     env
 }
 
-/// Those that need a terminal, run until they are stopped, or are run by CI itself.
-const ELSEWHERE: [&str; 6] = [
+/// Those that need a terminal or a service manager, run until they are stopped, or are run by CI itself.
+const ELSEWHERE: [&str; 7] = [
+    "daemon install",
     "--watch",
     "--shell",
     "cargo ",
