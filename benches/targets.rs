@@ -1,7 +1,7 @@
 //! Compares `heph run` with turbo and with a bare loop of the same commands. See docs/benchmarks.md.
 //!
 //! Options: `--pairs N` (7), `--targets N` (1000), `--large N` (10000, 0 to leave it out), `--peer DIR` (where turbo is),
-//! `--only cold|null|large`.
+//! `--only cold|null|large|changed`.
 
 #![expect(
     clippy::panic,
@@ -81,6 +81,9 @@ fn main() {
     if options.wants("large") && options.large > 0 {
         large(&options, shape, Shape::of(options.large));
     }
+    if options.wants("changed") && options.large > 0 {
+        changed(&options, Shape::of(options.large));
+    }
 }
 
 /// heph in one isolation, with a home and a workspace of its own.
@@ -104,8 +107,55 @@ impl Heph {
     }
 
     fn run_cold(&self) -> Sample {
-        let _ = std::fs::remove_dir_all(self.0.home());
+        put_aside(&self.0, &self.0.home());
         self.run()
+    }
+
+    /// With a daemon, which is started by the first run and stopped by [`Heph::stop`].
+    fn with_daemon(mut self) -> Self {
+        self.0.set("HEPH_DAEMON", "require");
+        self
+    }
+
+    fn call(&self, arguments: &[&str]) -> String {
+        let output = Command::new(heph_program())
+            .args(arguments)
+            .current_dir(self.0.root())
+            .env_clear()
+            .envs(self.0.variables())
+            .output()
+            .expect("heph runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Milliseconds of processor time that the daemon has taken, in steps of ten.
+    fn daemon_cpu_ms(&self) -> f64 {
+        let status: serde_json::Value =
+            serde_json::from_str(&self.call(&["daemon", "status", "--json"])).unwrap_or_default();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", status["daemons"][0]["pid"]));
+        let stat = stat.unwrap_or_default();
+        let ticks = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+        let ticks: f64 = ticks
+            .skip(11)
+            .take(2)
+            .filter_map(|ticks| ticks.parse::<f64>().ok())
+            .sum();
+        ticks * 10.0
+    }
+
+    fn stop(&self) {
+        self.call(&["daemon", "stop"]);
+    }
+}
+
+/// Moves what an earlier run made out of the way: removing it just before a run would slow that down (ext4 looks at numbers of files
+/// that were just removed whenever a file is made).
+fn put_aside(environment: &Environment, path: &Path) {
+    let aside = (0..)
+        .map(|number| environment.beside(&format!("aside-{number}")))
+        .find(|aside| !aside.exists());
+    if let Some(aside) = aside {
+        let _ = std::fs::rename(path, aside);
     }
 }
 
@@ -144,7 +194,7 @@ impl Turbo {
 
     fn run_cold(&self) -> Sample {
         for made in [".turbo", "node_modules/.cache"] {
-            let _ = std::fs::remove_dir_all(self.environment.path(made));
+            put_aside(&self.environment, &self.environment.path(made));
         }
         self.run()
     }
@@ -229,23 +279,90 @@ fn beyond(side: &Series, bare: &Series, shape: Shape) -> f64 {
 /// Nothing has changed.
 fn null(options: &Options, shape: Shape) {
     println!("nothing changed, {} targets:", shape.targets);
-    let heph = Heph::new(shape, "standard");
+    let (heph, warm) = (
+        Heph::new(shape, "standard"),
+        Heph::new(shape, "standard").with_daemon(),
+    );
     let turbo = options.peer.as_deref().map(|peer| Turbo::new(shape, peer));
-    let mut sides: Vec<Side<'_>> = vec![("heph", Box::new(|| heph.run()))];
+    // What was stored is looked for, and watched, in the first runs.
+    for _ in 0..3 {
+        warm.run();
+    }
+    let before = warm.daemon_cpu_ms();
+    let mut runs = 0_u32;
+    let mut sides: Vec<Side<'_>> = vec![
+        ("heph in-process", Box::new(|| heph.run())),
+        (
+            "heph with daemon",
+            Box::new(|| {
+                runs += 1;
+                warm.run()
+            }),
+        ),
+    ];
     if let Some(turbo) = &turbo {
         sides.push(("turbo", Box::new(|| turbo.run())));
     }
     let series = interleave(options.pairs, &mut sides);
-    if let [heph, turbo] = series.as_slice() {
+    drop(sides);
+    println!(
+        "  the daemon's own share: {:.1} ms of cpu a run",
+        (warm.daemon_cpu_ms() - before) / f64::from(runs)
+    );
+    warm.stop();
+    let [heph, warm, turbo @ ..] = series.as_slice() else {
+        unreachable!("two sides at least")
+    };
+    let wall = |sample: &Sample| sample.wall;
+    println!(
+        "  daemon / in-process: {:.2} of its wall time",
+        ratio(warm, heph, wall)
+    );
+    for turbo in turbo {
         println!(
-            "  heph / turbo: {:.2} of its wall time",
-            ratio(heph, turbo, |sample| sample.wall)
+            "  in-process / turbo: {:.2} of its wall time",
+            ratio(heph, turbo, wall)
         );
         println!(
-            "  heph / turbo: {:.2} of its cpu",
+            "  daemon / turbo: {:.2} of its wall time",
+            ratio(warm, turbo, wall)
+        );
+        println!(
+            "  in-process / turbo: {:.2} of its cpu",
             ratio(heph, turbo, |sample| sample.usage.cpu)
         );
     }
+}
+
+/// One target of the last layer has changed, with a daemon.
+fn changed(options: &Options, shape: Shape) {
+    println!("one of {} targets changed, with daemon:", shape.targets);
+    let (heph, bare) = (
+        Heph::new(shape, "standard").with_daemon(),
+        Bare::new(Shape::of(20)),
+    );
+    for _ in 0..3 {
+        heph.run();
+    }
+    let input = heph
+        .0
+        .path(&format!("pkgs/{}/in.txt", workspace::name(shape.targets - 1)));
+    let mut edits = 0_u32;
+    let mut sides: Vec<Side<'_>> = vec![
+        (
+            "one changed",
+            Box::new(|| {
+                edits += 1;
+                std::fs::write(&input, format!("edit {edits}\n")).expect("write an input");
+                heph.run()
+            }),
+        ),
+        ("null", Box::new(|| heph.run())),
+        ("20 bare commands", Box::new(|| bare.run())),
+    ];
+    interleave(options.pairs, &mut sides);
+    drop(sides);
+    heph.stop();
 }
 
 /// How cost grows with the graph.

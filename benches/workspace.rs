@@ -38,7 +38,7 @@ impl Shape {
     }
 }
 
-fn name(target: usize) -> String {
+pub fn name(target: usize) -> String {
     format!("p{target:05}")
 }
 
