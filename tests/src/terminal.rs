@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::pty::OpenptFlags;
@@ -18,6 +19,7 @@ pub struct Terminal {
     child: Child,
     keyboard: File,
     shown: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
     limit: Duration,
 }
 
@@ -55,7 +57,7 @@ impl Terminal {
         let shown = Arc::new(Mutex::new(Vec::new()));
         let mut screen = File::from(master.try_clone().expect("a stream"));
         let sink = Arc::clone(&shown);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             // Reading fails with EIO once nobody holds the other end.
             while let Ok(count @ 1..) = screen.read(&mut bytes) {
@@ -66,6 +68,7 @@ impl Terminal {
             child,
             keyboard: File::from(master),
             shown,
+            reader,
             limit,
         }
     }
@@ -95,6 +98,10 @@ impl Terminal {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("wait for the reaper") {
+                // What was written last may not have been read yet.
+                wait_until("nobody has the terminal open any more", || {
+                    self.reader.is_finished()
+                });
                 return (status.code().unwrap_or(-1), self.shown());
             }
             assert!(
