@@ -1,6 +1,6 @@
 //! Eviction: keeping the store below its size, and letting go of what nobody refers to.
 //!
-//! Least recently used results go first, then blobs that no result refers to. While runs live, nothing goes that was
+//! Least recently used results go first, then blobs that no result refers to, and facts that are older than all results. While runs live, nothing goes that was
 //! used later than an hour before the oldest of them began. Since last-used times are written after the fact, a result
 //! is first *doomed*: marked with the time when it may go. A lookup that meets the mark refreshes it away while
 //! there is time enough, and takes it for a miss near the end; so what a run has found stays.
@@ -70,6 +70,8 @@ pub(crate) struct Step {
     pub files: Vec<(Digest, Variant)>,
     /// Revisions that their target's `history` let go, and that were looked at.
     pub trimmed: usize,
+    /// Callers' own facts that are gone.
+    pub records: usize,
     /// When the next mark is due, in milliseconds since 1970.
     pub due: Option<u64>,
 }
@@ -120,6 +122,9 @@ pub(crate) fn step(transaction: &Transaction<'_>, rules: &Rules) -> rusqlite::Re
         .saturating_sub(rules.target)
         .saturating_sub(doomed.max(0).cast_unsigned());
     choose_oldest(transaction, rules, excess, &mut step, &mut changes)?;
+    if excess > 0 {
+        step.records = delete_records(transaction, rules)?;
+    }
     choose_trimmed(transaction, rules, &mut step, &mut changes)?;
     delete_blobs(transaction, rules, &mut step, &mut changes)?;
     changes.deleted |= step.report.doomed > 0;
@@ -221,6 +226,19 @@ fn choose_oldest(
         let_go(transaction, rules, &candidate, step, changes)?;
     }
     Ok(())
+}
+
+/// Deletes the facts that are older than every result that is left: they are facts about what was used then.
+fn delete_records(transaction: &Transaction<'_>, rules: &Rules) -> rusqlite::Result<usize> {
+    let oldest: Option<i64> = transaction
+        .prepare_cached("SELECT min(used) FROM action")?
+        .query_row([], |row| row.get(0))?;
+    let before = oldest.unwrap_or(i64::MAX).min(rules.cutoff());
+    transaction
+        .prepare_cached(
+            "DELETE FROM record WHERE id IN (SELECT id FROM record WHERE time / 1000 < ?1 ORDER BY id LIMIT ?2)",
+        )?
+        .execute((before, STEP * 4))
 }
 
 /// Chooses results that only revisions beyond the limit of their target's `history` name.

@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use heph_common::Digest;
 
@@ -115,7 +116,7 @@ impl Generations {
         match file.try_lock_shared() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(1));
                 return Ok(None);
             }
             Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path, error)),
@@ -236,13 +237,39 @@ impl Generations {
                 continue;
             };
             if number < current && lock.try_lock().is_ok() {
-                let gone = self.database.join(format!(".{}", unique::name()));
-                if fs::rename(&directory, &gone).is_ok() {
-                    let _ = fs::remove_dir_all(&gone);
-                }
+                self.discard(&directory);
             }
         }
         Ok(())
+    }
+
+    /// Removes indexes of other formats that nobody has open and nobody has written to for so long: last-used times are
+    /// written at least daily where one is used. Another version of heph that comes back begins with an empty one.
+    pub(crate) fn remove_foreign(&self, unused: Duration) -> Result<(), StoreError> {
+        let failed = |error| StoreError::io("list", &self.database, error);
+        for entry in fs::read_dir(&self.database).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let directory = entry.path();
+            let foreign = entry.file_name().to_str().is_some_and(is_foreign);
+            if !foreign || !is_older(&directory, unused) {
+                continue;
+            }
+            let Ok(lock) = File::open(directory.join("lock")) else {
+                continue;
+            };
+            if lock.try_lock().is_ok() {
+                self.discard(&directory);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a generation whose lock the caller holds alone.
+    fn discard(&self, directory: &Path) {
+        let gone = self.database.join(format!(".{}", unique::name()));
+        if fs::rename(directory, &gone).is_ok() {
+            let _ = fs::remove_dir_all(&gone);
+        }
     }
 
     /// The index files, of whatever format and generation, that exist beside this generation's.
@@ -283,6 +310,16 @@ fn name(number: u64) -> String {
 fn number(name: &str) -> Option<u64> {
     let (format, number) = name.trim_end().split_once('-')?;
     (format.parse() == Ok(schema::FORMAT)).then(|| number.parse().ok())?
+}
+
+/// Whether nothing in a directory was written for so long.
+fn is_older(directory: &Path, age: Duration) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut files = entries.map(|entry| entry.metadata().and_then(|metadata| metadata.modified()));
+    let now = SystemTime::now();
+    files.all(|modified| {
+        modified.is_ok_and(|modified| now.duration_since(modified).is_ok_and(|passed| passed >= age))
+    })
 }
 
 fn is_foreign(line: &str) -> bool {

@@ -58,6 +58,9 @@ fn age(home: &Home, seconds: i64) {
     connection
         .execute("UPDATE blob SET freed=freed-?1 WHERE freed>0", [seconds])
         .unwrap();
+    connection
+        .execute("UPDATE record SET time=time-1000*?1", [seconds])
+        .unwrap();
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -364,4 +367,26 @@ fn what_a_targets_history_lets_go_is_gone_when_everything_is_written() {
     publish_revision(&store, 2);
     store.flush().unwrap();
     assert_eq!([1, 2].map(|number| is_there(&store, number)), [false, true]);
+}
+
+#[test]
+fn facts_go_with_the_results_of_their_time() {
+    let home = Home::new();
+    let store = home.open();
+    store.put_record("facts", b"old", &[0; 4000]).unwrap();
+    publish(&store, 0);
+    store.flush().unwrap();
+    age(&home, 3600);
+    store.put_record("facts", b"new", b"value").unwrap();
+    publish(&store, 1);
+    store.flush().unwrap();
+    let fact = |key: &[u8]| store.get_record("facts", key).unwrap();
+    store.collect_garbage(None).unwrap();
+    assert!(fact(b"old").is_some(), "there is room");
+    let size = store.stats().unwrap().index_bytes + store.stats().unwrap().file_bytes;
+    store.collect_garbage(Some(size - 1)).unwrap();
+    assert_eq!((is_there(&store, 0), is_there(&store, 1)), (false, true));
+    assert_eq!((fact(b"old"), fact(b"new")), (None, Some(b"value".to_vec())));
+    store.collect_garbage(Some(0)).unwrap();
+    assert_eq!(fact(b"new"), None);
 }

@@ -7,6 +7,7 @@ mod fixture;
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use fixture::{Home, blob_bytes, key, publication};
 use heph_cache::*;
@@ -213,4 +214,53 @@ fn what_is_evicted_from_a_new_generation_is_not_found_in_memory() {
         assert!(!found(&store, 0), "evicted, after a new generation: {last}");
         store.clear().unwrap();
     }
+}
+
+/// An index of another format, as another version of heph would leave it, that names one blob.
+fn foreign_index(home: &Home, name: &str, blob: &Digest, days: u64) {
+    let directory = home.heph().join("cache/db").join(name);
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("lock"), "").unwrap();
+    let connection = rusqlite::Connection::open(directory.join("index.db")).unwrap();
+    let make = "CREATE TABLE blob(digest BLOB, variant INTEGER, inode INTEGER)";
+    connection.execute(make, []).unwrap();
+    let row = (blob.as_bytes(), 1, 1);
+    connection
+        .execute("INSERT INTO blob VALUES (?1, ?2, ?3)", row)
+        .unwrap();
+    drop(connection);
+    let written = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+    for file in fs::read_dir(&directory).unwrap() {
+        let file = fs::File::options()
+            .append(true)
+            .open(file.unwrap().path())
+            .unwrap();
+        file.set_modified(written).unwrap();
+    }
+}
+
+#[test]
+fn indexes_of_other_formats_go_when_nobody_has_used_them_for_a_month() {
+    let home = Home::new();
+    let store = home.open();
+    publish(&store, 0);
+    store.flush().unwrap();
+    let blob = Digest::of(&large(0));
+    let database = home.heph().join("cache/db");
+    for (name, days) in [("2-0007", 31), ("3-0001", 29), ("0-0002", 400)] {
+        foreign_index(&home, name, &blob, days);
+    }
+    let used = fs::File::open(database.join("0-0002/lock")).unwrap();
+    used.lock_shared().unwrap();
+    store.clear().unwrap();
+    let is_there = |name: &str| database.join(name).exists();
+    assert!(!is_there("2-0007"), "nobody's");
+    assert!(is_there("3-0001"), "its heph may come back");
+    assert!(is_there("0-0002"), "in use");
+    assert_eq!(home.blob_files().len(), 1, "two other indexes name it");
+    drop(used);
+    fs::remove_dir_all(database.join("3-0001")).unwrap();
+    store.clear().unwrap();
+    assert!(!is_there("0-0002"));
+    assert_eq!(home.blob_files().len(), 0);
 }

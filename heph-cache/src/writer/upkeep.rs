@@ -25,6 +25,8 @@ const GATE_PAUSE: Duration = Duration::from_millis(50);
 /// Pause between two directories of blob files that are compared with the index.
 const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 
+/// An index of another format that nobody has used for so long is not kept for its version of heph to come back.
+const FOREIGN_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest time for which the end of a run waits for what it let go.
 const TRIM_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -169,7 +171,7 @@ impl Writer {
         Ok(Some(Progress {
             report: step.report,
             due: step.due,
-            more: step.report.did_something() || step.trimmed > 0,
+            more: step.report.did_something() || step.trimmed + step.records > 0,
         }))
     }
 
@@ -213,9 +215,7 @@ impl Writer {
                 if let Err(error) = self.open().map(drop).or_else(|error| self.fail(error)) {
                     tracing::warn!(%error, "the index could not be opened");
                 }
-                if let Err(error) = self.shared.generations.remove_old() {
-                    tracing::warn!(%error, "old generations could not be removed");
-                }
+                self.remove_indexes();
                 let mut directories = 0..=u8::MAX;
                 let mut next = directories.next();
                 let mut total = GcReport::default();
@@ -366,7 +366,18 @@ impl Writer {
         if let Err(error) = shortened {
             tracing::debug!(%error, "the write-ahead log was not shortened");
         }
-        let _ = self.shared.generations.remove_old();
+        self.remove_indexes();
+    }
+
+    /// Removes indexes that nobody uses any more.
+    fn remove_indexes(&self) {
+        let generations = &self.shared.generations;
+        let removed = generations
+            .remove_old()
+            .and_then(|()| generations.remove_foreign(FOREIGN_AGE));
+        if let Err(error) = removed {
+            tracing::warn!(%error, "old indexes could not be removed");
+        }
     }
 }
 
