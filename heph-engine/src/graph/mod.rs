@@ -1,6 +1,7 @@
 //! The linked graph: every target that was reached, with what it depends on.
 //!
-//! Invariant: links point at nodes of the same graph, and the graph has no cycle; [`link`] refuses both.
+//! Invariant: links point at nodes of the same graph, each node comes after everything that it links to, and so the graph
+//! has no cycle; [`link`] sees to it, and [`Graph::is_sound`] says whether it holds for nodes from elsewhere.
 
 pub mod link;
 
@@ -113,6 +114,13 @@ impl Graph {
             .map(|(node, index)| (node.definition.address.clone(), Id(index)))
             .collect();
         Self { nodes, index }
+    }
+
+    /// Whether links point at earlier nodes only, and no address occurs twice.
+    pub fn is_sound(&self) -> bool {
+        let looks_back =
+            |(id, node): (Id, &Node)| node.links.iter().all(|link| link.target.index() < id.index());
+        self.index.len() == self.nodes.len() && self.iter().all(looks_back)
     }
 
     fn push(&mut self, node: Node) -> Id {

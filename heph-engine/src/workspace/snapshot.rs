@@ -24,7 +24,8 @@ use crate::tool::{BaseSet, Tool};
 const MAGIC: &[u8; 8] = b"hephgrph";
 /// Raised with every change of the state's types.
 const FORMAT: u32 = 4;
-const HEADER: usize = MAGIC.len() + 4 + Digest::LENGTH;
+/// Bytes before the body.
+pub const HEADER: usize = MAGIC.len() + 4 + Digest::LENGTH;
 
 type Packages = HashMap<String, Arc<Package>>;
 
@@ -45,6 +46,7 @@ struct Written<'a> {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 struct Read {
     root: PathBuf,
     settings: Digest,
@@ -72,6 +74,7 @@ struct WrittenNode<'a> {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 struct ReadNode {
     written: Option<(String, String)>,
     generated: Option<Definition>,
@@ -109,7 +112,13 @@ impl Workspace {
         else {
             return false;
         };
-        self.graph = Arc::new(Graph::of_nodes(nodes));
+        let graph = Graph::of_nodes(nodes);
+        let has = |id: &Id| id.index() < graph.len();
+        if !graph.is_sound() || !read.globs.keys().chain(read.lasts.keys()).all(has) {
+            tracing::debug!("{} is not sound", file.display());
+            return false;
+        }
+        self.graph = Arc::new(graph);
         *self.generated.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read.generated);
         self.declared = None;
         self.packages = packages;
@@ -145,11 +154,10 @@ impl Workspace {
             platform: &self.platform,
             files: self.files.export(),
         };
-        let packages = postcard::to_stdvec(&self.packages).map_err(io::Error::other)?;
-        let mut body = (packages.len() as u64).to_le_bytes().to_vec();
-        body.extend(packages);
-        let body = postcard::to_extend(&written, body).map_err(io::Error::other)?;
-        write(file, &body)?;
+        write(
+            file,
+            &body_of(&self.packages, &written).map_err(io::Error::other)?,
+        )?;
         self.dirty = false;
         Ok(())
     }
@@ -195,9 +203,7 @@ impl ReadNode {
 fn read(file: &Path) -> Option<(Packages, Read)> {
     let bytes = fs::read(file).ok()?;
     let (header, body) = bytes.split_at_checked(HEADER)?;
-    let mut expected = header_of(body);
-    expected.truncate(HEADER);
-    if header != expected {
+    if header != header_of(body) {
         tracing::debug!("{} is not a whole snapshot of format {FORMAT}", file.display());
         return None;
     }
@@ -211,7 +217,15 @@ fn read(file: &Path) -> Option<(Packages, Read)> {
     })
 }
 
-fn header_of(body: &[u8]) -> Vec<u8> {
+fn body_of(packages: &Packages, rest: &impl Serialize) -> postcard::Result<Vec<u8>> {
+    let packages = postcard::to_stdvec(packages)?;
+    let mut body = (packages.len() as u64).to_le_bytes().to_vec();
+    body.extend(packages);
+    postcard::to_extend(rest, body)
+}
+
+/// What precedes a body.
+pub fn header_of(body: &[u8]) -> Vec<u8> {
     let mut header = MAGIC.to_vec();
     header.extend(FORMAT.to_le_bytes());
     header.extend(Digest::of(body).as_bytes());
@@ -233,3 +247,6 @@ fn write(file: &Path, body: &[u8]) -> io::Result<()> {
     }
     written
 }
+
+#[cfg(test)]
+mod tests;
