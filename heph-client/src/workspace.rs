@@ -10,6 +10,7 @@ use heph_common::config::{
 };
 
 use heph_common::ignore::Skip;
+use heph_engine::driver::check_plugin;
 
 use crate::context::Context;
 use crate::error::{CommandError, Result, Said};
@@ -75,10 +76,10 @@ impl Workspace {
             profiles: &profiles,
             home_directory: home_directory.as_deref(),
         };
-        let loaded = config::load(&options);
+        let loaded = config::load_and_check(&options, check_plugin);
         let pinned = match &loaded {
             Ok(loaded) => loaded.config.version.clone(),
-            // A newer release may know keys that this one does not.
+            // A newer release may know keys and plugins that this one does not.
             Err(_) => root.as_deref().and_then(pin::read),
         };
         let configured = loaded
@@ -90,7 +91,6 @@ impl Workspace {
             pin::follow(context, &version, located.as_ref().ok().map(|(home, _)| home))?;
         }
         let loaded = loaded.map_err(|errors| said(&errors))?;
-        refuse_external_plugins(&loaded.config)?;
         let (home, home_from) = located?;
         let (home, temporary) = home::prepare(context, home)?;
         let root = root.unwrap_or_else(|| directory.to_owned());
@@ -248,29 +248,6 @@ fn problem(problem: &Problem) -> Said {
         .to_string(),
         place: None,
         hint,
-    }
-}
-
-fn refuse_external_plugins(config: &Config) -> Result<()> {
-    let external: Vec<Said> = config
-        .plugins
-        .iter()
-        .filter(|plugin| !matches!(plugin.source, PluginSource::Builtin(_)))
-        .map(|plugin| {
-            let message = format!(
-                "{} plugins are not loaded by this release of heph",
-                plugin.source.key()
-            );
-            let cure = "remove the entry; every plugin of this release is builtin";
-            problem(&Problem::at(&plugin.place, message).hint(cure))
-        })
-        .collect();
-    match external.is_empty() {
-        true => Ok(()),
-        false => Err(CommandError {
-            exit: Exit::Usage,
-            problems: external,
-        }),
     }
 }
 

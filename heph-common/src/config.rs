@@ -32,7 +32,7 @@ pub use caches::{Credentials, DEFAULT_SCOPE, RemoteCache, Signing};
 pub use daemon::{Daemon, Uploads};
 pub use decode::{Decode, Fields};
 pub use layer::{Origin, Source};
-pub use load::{FILE_NAME, LoadOptions, Loaded, find_root, load, parse, profile_names};
+pub use load::{FILE_NAME, LoadOptions, Loaded, find_root, load, load_and_check, parse, profile_names};
 pub use local::{Cache, Link, MemCache};
 pub use plugins::{Plugin, PluginSource};
 pub use problem::{Base, ConfigErrors, Place, Problem, Problems};

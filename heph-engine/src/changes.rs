@@ -77,6 +77,8 @@ fn git(root: &Path, arguments: &[&str]) -> Result<Vec<u8>, Problem> {
         .arg(root)
         .args(["-c", "core.quotePath=false"])
         .args(arguments)
+        // Its messages are compared.
+        .env("LC_ALL", "C")
         .stdin(Stdio::null());
     let output = command.output().map_err(|error| {
         Problem::new(format!("git could not be run: {error}"))
@@ -84,8 +86,21 @@ fn git(root: &Path, arguments: &[&str]) -> Result<Vec<u8>, Problem> {
     })?;
     match output.status.success() {
         true => Ok(output.stdout),
-        false => Err(Problem::new(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        false => Err(refused(root, String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+/// What git says, in our words; no message where it says nothing.
+fn refused(root: &Path, said: &str) -> Problem {
+    if said.contains("not a git repository") {
+        let message = format!("the workspace {} is in no git repository", root.display());
+        return Problem::new(message)
+            .hint("changed() and --since compare the workspace with a commit; leave them out");
+    }
+    match said.trim_start_matches("fatal: ") {
+        "" => Problem::new(""),
+        said => Problem::new(format!(
+            "git refused to compare the workspace with a commit: {said}"
         )),
     }
 }

@@ -1,12 +1,12 @@
 //! What drivers make of specs: definitions that the graph links and runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heph_common::Address;
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Place;
+use crate::problem::{Place, Problem};
 use crate::spec::Approval;
 
 /// A target that its driver has checked.
@@ -40,6 +40,38 @@ pub struct Definition {
     pub exclusive: bool,
     /// Job slots it takes; at least 1.
     pub slots: u32,
+}
+
+impl Definition {
+    /// Names of its output groups, without the default group, which has none.
+    pub fn output_groups(&self) -> BTreeSet<&str> {
+        let mut groups: BTreeSet<&str> = match &self.action {
+            Action::Command(command) => command.outputs.iter().map(|output| &*output.group).collect(),
+            Action::Group(_) => self.dependencies.iter().map(|need| &*need.group).collect(),
+            _ => BTreeSet::new(),
+        };
+        groups.remove("");
+        groups
+    }
+
+    /// Fails when `address`, which is that of this target, means an output group that it does not have.
+    pub fn check_output(&self, address: &Address) -> Result<(), Problem> {
+        let Some(group) = &address.output else {
+            return Ok(());
+        };
+        let groups = self.output_groups();
+        if groups.contains(group.as_str()) {
+            return Ok(());
+        }
+        let problem = Problem::new(format!("{} has no output group '{group}'", self.address));
+        Err(match groups.is_empty() {
+            true => problem.hint(format!("it has no groups; leave '|{group}' out")),
+            false => {
+                let names: Vec<&str> = groups.into_iter().collect();
+                problem.hint(format!("its groups: {}", names.join(", ")))
+            }
+        })
+    }
 }
 
 /// One dependency.

@@ -19,7 +19,7 @@ mod output;
 mod shape;
 mod textfile;
 
-pub use loader::Loader;
+pub use loader::{Loader, check_plugin};
 pub(crate) use shape::Wrong;
 
 /// Makes definitions of the targets that name it.

@@ -161,6 +161,11 @@ impl Workspace {
                 self.is_target(address)
             }
         };
+        if let Some(definition) = self.defined_target(address).filter(|_| exists) {
+            definition
+                .check_output(address)
+                .map_err(|problem| vec![problem])?;
+        }
         Ok(exists.then(|| address.without_output()).into_iter().collect())
     }
 

@@ -539,8 +539,8 @@ target(name = "page", driver = "http_fetch", url = "http://localhost/x", out = "
     {"message":"//worse:source has an input that cannot be used: no such file: worse/absent.txt","place":"worse/BUILD:5:1","hint":null},
     {"message":"//worse:program has a program that cannot be used: no program 'no-such-program' on PATH","place":"worse/BUILD:6:1","hint":"install it, or add its directory to PATH"},
     {"message":"worse/same.txt is produced by both //worse:two and //worse:one (worse/BUILD:7:1)","place":"worse/BUILD:8:1","hint":"give one of the outputs another name"},
-    {"message":"dependency cycle:\n  //worse:head needs  (worse/BUILD:10:1)\n  //worse:tail needs  (worse/BUILD:9:1)\n  //worse:head","place":"worse/BUILD:10:1","hint":"remove one of these dependencies; move what both need into a target of its own"},
-    {"message":"dependency cycle:\n  //worse:self needs  (worse/BUILD:11:1)\n  //worse:self","place":"worse/BUILD:11:1","hint":"remove one of these dependencies; move what both need into a target of its own"},
+    {"message":"dependency cycle:\n  //worse:head (worse/BUILD:10:1) needs\n  //worse:tail (worse/BUILD:9:1) needs\n  //worse:head","place":"worse/BUILD:10:1","hint":"remove one of these dependencies; move what both need into a target of its own"},
+    {"message":"dependency cycle:\n  //worse:self (worse/BUILD:11:1) needs\n  //worse:self","place":"worse/BUILD:11:1","hint":"remove one of these dependencies; move what both need into a target of its own"},
     {"message":"//worse:not-a-program: //worse:text is listed under tools but has no executable output","place":"worse/BUILD:13:1","hint":"make its output executable (chmod +x \"$OUT\"), or list it under deps"},
     {"message":"//worse:over declares the output worse/own.txt, which is also its input from //@heph/fs:file@f=worse/own.txt","place":"worse/BUILD:14:1","hint":"give the output another name; a target that rewrites its inputs needs codegen = \"in_place\""},
     {"message":"//worse:empty: nothing matches *.c of the 1 outputs of its dependencies","place":"worse/BUILD:15:1","hint":"paths are relative to the workspace root: worse/text.txt"}],"notes":[

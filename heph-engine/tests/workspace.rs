@@ -244,8 +244,8 @@ fn what_is_wrong_is_said_with_place_and_cure() {
     ]);
     insta::assert_snapshot!(problem(&cycle, "//a:x"), @"
     a/BUILD:1:1: dependency cycle:
-      //a:x needs  (a/BUILD:1:1)
-      //b:y needs  (b/BUILD:3:1)
+      //a:x (a/BUILD:1:1) needs
+      //b:y (b/BUILD:3:1) needs
       //a:x
     hint: remove one of these dependencies; move what both need into a target of its own
     ");

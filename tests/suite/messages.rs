@@ -30,6 +30,12 @@ fn wrong_configuration() {
     insta::assert_snapshot!(run(&env, "//..."), @r#"
         exit 2
         --- stderr
+        error: .hephconfig:2:14: there is no builtin plugin 'buildfil'
+          |
+        2 |   - builtin: buildfil
+          |              ^^^^^^^^
+        hint: did you mean 'buildfile'?
+
         error: .hephconfig:4:5: a plugin has one of builtin, path and url: 'builtin' is there too
           |
         4 |     path: x
@@ -187,9 +193,9 @@ fn a_cycle() {
         exit 2
         --- stderr
         error: dependency cycle:
-          //pkg:a needs  (pkg/BUILD:1:1)
-          //pkg:b needs  (pkg/BUILD:2:1)
-          //pkg:c needs  (pkg/BUILD:3:1)
+          //pkg:a (pkg/BUILD:1:1) needs
+          //pkg:b (pkg/BUILD:2:1) needs
+          //pkg:c (pkg/BUILD:3:1) needs
           //pkg:a
           --> pkg/BUILD:1:1
         hint: remove one of these dependencies; move what both need into a target of its own
@@ -329,5 +335,58 @@ fn wrong_usage() {
         exit 2
         --- stderr
         error: 'deps(//pkg:a' is not a query, at column 13: expected ')', found the end
+    "#);
+}
+
+#[test]
+fn an_output_group_that_does_not_exist() {
+    let env = with_build(
+        "target(name = 'gen', driver = 'sh', run = 'echo c > $OUT_C; echo h > $OUT_H', out = {'c': 'x.c', 'h': 'x.h'})\n\
+         target(name = 'one', driver = 'sh', run = 'echo > $OUT', out = 'one')\n\
+         target(name = 'both', driver = 'group', deps = {'a': ':gen|c'})\n",
+    );
+    insta::assert_snapshot!(run(&env, "//pkg:gen|nope"), @r#"
+        exit 2
+        --- stderr
+        error: //pkg:gen has no output group 'nope'
+        hint: its groups: c, h
+    "#);
+    insta::assert_snapshot!(run(&env, "//pkg:one|nope"), @r#"
+        exit 2
+        --- stderr
+        error: //pkg:one has no output group 'nope'
+        hint: it has no groups; leave '|nope' out
+    "#);
+    insta::assert_snapshot!(run(&env, "//pkg:both|c"), @r#"
+        exit 2
+        --- stderr
+        error: //pkg:both has no output group 'c'
+        hint: its groups: a
+    "#);
+    let cat = |address: &str| env.heph(["run", "--cat-out", address]).run().success().out();
+    assert_eq!(cat("//pkg:gen|h"), "h\n");
+    assert_eq!(cat("//pkg:both|a"), "c\n");
+    env.write(
+        "use/BUILD",
+        "target(name = 'use', driver = 'sh', deps = '//pkg:gen|i', run = 'true')\n",
+    );
+    insta::assert_snapshot!(run(&env, "//use"), @r#"
+        exit 2
+        --- stderr
+        error: //use:use depends on //pkg:gen|i, but //pkg:gen has no output group 'i'
+          --> use/BUILD:1:1
+        hint: its groups: c, h
+    "#);
+}
+
+#[test]
+fn since_outside_of_git() {
+    let env = with_build("target(name = 'a', driver = 'sh', run = 'true')\n");
+    let run = env.heph(["run", "--since", "HEAD", "//..."]).run();
+    insta::assert_snapshot!(run.report(), @r#"
+        exit 2
+        --- stderr
+        error: the workspace <root> is in no git repository
+        hint: changed() and --since compare the workspace with a commit; leave them out
     "#);
 }

@@ -99,6 +99,8 @@ impl RunArgs {
     }
 
     fn start(&self, context: &Context, workspace: &Workspace, selected: Selected) -> Start {
+        // //pkg:name|group means that group alone.
+        let meant = Address::parse(&selected.query).ok().and_then(|one| one.output);
         Start {
             workspace: Some(workspace.message.clone()),
             query: selected.query,
@@ -117,7 +119,7 @@ impl RunArgs {
             }
             .into(),
             want_outputs: self.wants_outputs(),
-            output: self.output.clone().unwrap_or_default(),
+            output: self.output.clone().or(meant).unwrap_or_default(),
             frozen: self.frozen,
             shell: self.shell,
             verbose: context.global.json

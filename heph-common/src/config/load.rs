@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::layer::{Layer, Origin, Outcome};
 use super::problem::Base;
-use super::{Config, ConfigErrors, ConfigLayer, HomeSettings, Place, Problem, Problems, yaml};
+use super::{Config, ConfigErrors, ConfigLayer, HomeSettings, Place, Plugin, Problem, Problems, yaml};
 use crate::nearest;
 
 /// The file whose directory is the root of a workspace.
@@ -65,7 +65,20 @@ pub fn profile_names(text: &str) -> Vec<String> {
 ///
 /// Fails with all problems of all files.
 pub fn load(options: &LoadOptions<'_>) -> Result<Loaded, ConfigErrors> {
-    let mut reader = Reader::default();
+    load_and_check(options, |_, _| {})
+}
+
+/// As [`load`]; `check` says what is wrong with an entry of `plugins`, which only those know who have plugins.
+pub fn load_and_check(
+    options: &LoadOptions<'_>,
+    check: impl Fn(&Plugin, &mut Problems),
+) -> Result<Loaded, ConfigErrors> {
+    let mut reader = Reader {
+        check: &check,
+        problems: Problems::default(),
+        files: Vec::new(),
+        unreadable: false,
+    };
     let home = options.home_directory.map(Path::to_owned);
     let user_base = Base {
         root: None,
@@ -95,12 +108,17 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded, ConfigErrors> {
 ///
 /// `file` is what messages call it.
 pub fn parse(file: &str, text: &str, base: Base) -> Result<Loaded, ConfigErrors> {
-    let mut reader = Reader::default();
+    let mut reader = Reader {
+        check: &|_, _| {},
+        problems: Problems::default(),
+        files: Vec::new(),
+        unreadable: false,
+    };
     let layer = reader.decode(file, text, &base);
     resolve(ConfigLayer::default(), vec![layer], reader)
 }
 
-fn resolve(user: ConfigLayer, layers: Vec<ConfigLayer>, reader: Reader) -> Result<Loaded, ConfigErrors> {
+fn resolve(user: ConfigLayer, layers: Vec<ConfigLayer>, reader: Reader<'_>) -> Result<Loaded, ConfigErrors> {
     let opted_out = user
         .telemetry
         .enabled
@@ -139,15 +157,15 @@ fn resolve(user: ConfigLayer, layers: Vec<ConfigLayer>, reader: Reader) -> Resul
     })
 }
 
-#[derive(Default)]
-struct Reader {
+struct Reader<'a> {
+    check: &'a dyn Fn(&Plugin, &mut Problems),
     problems: Problems,
     files: Vec<PathBuf>,
     /// Whether a file could not be read at all.
     unreadable: bool,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn fail(&mut self, problem: Problem) {
         self.unreadable = true;
         self.problems.add(problem);
@@ -214,6 +232,9 @@ impl Reader {
                 ConfigLayer::default()
             }
         };
+        for plugin in layer.plugins.iter() {
+            (self.check)(plugin, &mut self.problems);
+        }
         self.problems.sort_since(since);
         layer
     }

@@ -60,6 +60,13 @@ impl PluginSource {
 #[derive(Clone, Debug, Default)]
 pub(super) struct PluginsLayer(Vec<Plugin>);
 
+impl PluginsLayer {
+    /// What one file has.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Plugin> {
+        self.0.iter()
+    }
+}
+
 impl Layer for PluginsLayer {
     type Resolved = Vec<Plugin>;
 

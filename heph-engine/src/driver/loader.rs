@@ -12,6 +12,7 @@ use super::command::{CommandDriver, Interpreter};
 use super::fetch::FetchDriver;
 use super::group::GroupDriver;
 use super::keys::placed;
+use super::options::BuildFileOptions;
 use super::textfile::TextFileDriver;
 use super::{Driver, DriverContext, generated, options};
 use crate::build_file::{BuildFiles, Evaluated, Generated, Observation, Question};
@@ -56,36 +57,10 @@ impl Loader {
         let mut drivers: Vec<Box<dyn Driver>> = vec![Box::new(GroupDriver)];
         let mut build_file = None;
         for plugin in &config.plugins {
-            match &plugin.source {
-                PluginSource::Builtin(name) => match name.as_str() {
-                    "buildfile" => build_file = options::build_file(plugin, &mut problems),
-                    "textfile" => {
-                        options::none(plugin, &mut problems);
-                        drivers.push(Box::new(TextFileDriver));
-                    }
-                    "http_fetch" => {
-                        options::none(plugin, &mut problems);
-                        drivers.push(Box::new(FetchDriver));
-                    }
-                    name => match interpreter(name) {
-                        Some(interpreter) => {
-                            let extra_path = options::command(plugin, &mut problems);
-                            drivers.push(Box::new(CommandDriver {
-                                interpreter,
-                                extra_path,
-                            }));
-                        }
-                        None if ALWAYS.contains(&name) => options::none(plugin, &mut problems),
-                        None => problems.add(unknown(plugin, name)),
-                    },
-                },
-                PluginSource::Path(_) | PluginSource::Url { .. } => {
-                    let message = "external plugins are not supported yet";
-                    problems.add(
-                        config::Problem::at(&plugin.place, message)
-                            .hint("leave the entry out; 'builtin' plugins can be used"),
-                    );
-                }
+            match read(plugin, &mut problems) {
+                Some(Registered::Driver(driver)) => drivers.push(driver),
+                Some(Registered::BuildFiles(options)) => build_file = Some(options),
+                None => {}
             }
         }
         let tree = Skip::new(&config.fs.skip).map(|skip| Arc::new(Tree::new(root, skip, home)));
@@ -233,6 +208,52 @@ impl Loader {
             )),
         }
     }
+}
+
+/// Says what is wrong with an entry of `plugins`.
+pub fn check_plugin(plugin: &Plugin, problems: &mut config::Problems) {
+    drop(read(plugin, problems));
+}
+
+/// What an entry of `plugins` brings.
+enum Registered {
+    Driver(Box<dyn Driver>),
+    BuildFiles(BuildFileOptions),
+}
+
+/// Reads an entry of `plugins`; `None` where it is wrong, and for what is there anyway.
+fn read(plugin: &Plugin, problems: &mut config::Problems) -> Option<Registered> {
+    let PluginSource::Builtin(name) = &plugin.source else {
+        let key = plugin.source.key();
+        let message = format!("{key} plugins are not loaded by this release of heph");
+        problems.add(
+            config::Problem::at(&plugin.place, message)
+                .hint("remove the entry; every plugin of this release is builtin"),
+        );
+        return None;
+    };
+    let driver: Box<dyn Driver> = match name.as_str() {
+        "buildfile" => return options::build_file(plugin, problems).map(Registered::BuildFiles),
+        "textfile" => Box::new(TextFileDriver),
+        "http_fetch" => Box::new(FetchDriver),
+        name => {
+            let Some(interpreter) = interpreter(name) else {
+                if ALWAYS.contains(&name) {
+                    options::none(plugin, problems);
+                } else {
+                    problems.add(unknown(plugin, name));
+                }
+                return None;
+            };
+            let extra_path = options::command(plugin, problems);
+            return Some(Registered::Driver(Box::new(CommandDriver {
+                interpreter,
+                extra_path,
+            })));
+        }
+    };
+    options::none(plugin, problems);
+    Some(Registered::Driver(driver))
 }
 
 fn interpreter(name: &str) -> Option<Interpreter> {

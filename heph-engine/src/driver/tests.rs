@@ -899,16 +899,16 @@ fn plugins_have_to_be_right() {
     3 |   - builtin: go
       |              ^^
     hint: it is planned, and not there yet
-    .hephconfig:4:11: external plugins are not supported yet
+    .hephconfig:4:11: path plugins are not loaded by this release of heph
       |
     4 |   - path: ./x.json
       |           ^^^^^^^^
-    hint: leave the entry out; 'builtin' plugins can be used
-    .hephconfig:5:10: external plugins are not supported yet
+    hint: remove the entry; every plugin of this release is builtin
+    .hephconfig:5:10: url plugins are not loaded by this release of heph
       |
     5 |   - url: https://example.org/y.json
       |          ^^^^^^^^^^^^^^^^^^^^^^^^^^
-    hint: leave the entry out; 'builtin' plugins can be used
+    hint: remove the entry; every plugin of this release is builtin
     .hephconfig:11:22: expected a text, found a list
        |
     11 |       defaultDriver: [bash]

@@ -44,8 +44,8 @@ pub(super) struct Run<'a> {
     pub(super) jobserver: Option<(String, [BorrowedFd<'a>; 2])>,
 }
 
-/// Runs a command to its end. An exit code other than 0 is a failure.
-pub(super) fn run(run: Run<'_>, log: &mut Log, spawned: impl FnOnce()) -> Attempt<Usage> {
+/// Runs a command to its end, and says what it used, also where it fails. An exit code other than 0 is a failure.
+pub(super) fn run(run: Run<'_>, log: &mut Log, usage: &mut Usage, spawned: impl FnOnce()) -> Attempt<()> {
     let spawn = prepare(&run)?;
     let (output, input) = super::control::pipe()
         .map_err(|error| Stop::staging("make a pipe for", log.path(), super::stop::errno(&error)))?;
@@ -66,7 +66,7 @@ pub(super) fn run(run: Run<'_>, log: &mut Log, spawned: impl FnOnce()) -> Attemp
     if let Some(errno) = log.failure() {
         return Err(Stop::staging("write", log.path(), errno));
     }
-    let usage = Usage {
+    *usage = Usage {
         wall_us: ended.wall_us,
         cpu_us: ended.cpu_us,
         memory_bytes: ended.memory_bytes,
@@ -80,7 +80,7 @@ pub(super) fn run(run: Run<'_>, log: &mut Log, spawned: impl FnOnce()) -> Attemp
         }
         None => {}
     }
-    judge(&run, &ended, &explanation, log).map(|()| usage)
+    judge(&run, &ended, &explanation, log)
 }
 
 pub(super) fn lost(error: &SupervisorError) -> Stop {

@@ -140,10 +140,12 @@ impl Worker<'_> {
         report: &mut Report,
     ) -> Attempt<Completed> {
         self.furnish(plan, command, room)?;
-        let usage = self.run(plan, command, control, room, log)?;
+        let mut usage = Usage::default();
+        let ran = self.run(plan, command, control, room, log, &mut usage);
         report.wall_us = usage.wall_us;
         report.cpu_us = usage.cpu_us;
         report.memory_bytes = usage.memory_bytes;
+        ran?;
         self.make_stage()?;
         let outputs = collect::collect(room.place.ws(), plan, &self.shared.stage)?;
         Ok(Completed { outputs })
@@ -285,7 +287,8 @@ impl Worker<'_> {
         control: Control,
         room: &Room,
         log: &mut Log,
-    ) -> Attempt<Usage> {
+        usage: &mut Usage,
+    ) -> Attempt<()> {
         let shared = self.shared;
         let bell = self.bell()?;
         let member = match plan.jobserver {
@@ -311,7 +314,7 @@ impl Worker<'_> {
                 .map(|member| (shared.jobserver.flags(), member.descriptors())),
         };
         let spawned = control.spawned;
-        command::run(run, log, move || {
+        command::run(run, log, usage, move || {
             if let Some(spawned) = spawned {
                 spawned();
             }

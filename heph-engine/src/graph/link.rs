@@ -147,6 +147,13 @@ impl Linker<'_> {
                 self.broken.insert(address);
                 return;
             };
+            if let Err(problem) = self.graph.node(target).definition.check_output(&need.address) {
+                let message = format!("{address} depends on {}, but {}", need.address, problem.message);
+                let problem = Problem { message, ..problem };
+                self.problems.push(problem.at(frame.definition.place.clone()));
+                self.broken.insert(address);
+                return;
+            }
             push(
                 &mut links,
                 &mut seen,
@@ -370,9 +377,9 @@ fn cycle_problem(cycle: &[Frame], again: &Address) -> Problem {
             .definition
             .place
             .as_ref()
-            .map(|place| format!("  ({place})"))
+            .map(|place| format!(" ({place})"))
             .unwrap_or_default();
-        message.push_str(&format!("\n  {} needs{place}", frame.definition.address));
+        message.push_str(&format!("\n  {}{place} needs", frame.definition.address));
     }
     message.push_str(&format!("\n  {again}"));
     Problem::new(message)

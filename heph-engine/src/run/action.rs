@@ -603,7 +603,11 @@ impl Run<'_> {
 
     fn would_run(&mut self, id: Id, node: &Node, key: &Digest, parts: &[heph_common::key::KeyPart]) {
         let address = node.definition.address.to_string();
-        let reason = crate::miss::reason(&self.services.store, &self.prepared.root, &address, key, parts);
+        let reason = match () {
+            () if self.tasks.get(id).forced => "forced".to_owned(),
+            () if !node.definition.cache.enabled => "its results are not kept (cache = False)".to_owned(),
+            () => crate::miss::reason(&self.services.store, &self.prepared.root, &address, key, parts),
+        };
         self.send(run_event::Event::WouldRun(WouldRun { address, reason }));
         let skipped = self.tasks.failed(id, TargetOutcome::Unspecified);
         for dependant in skipped {
