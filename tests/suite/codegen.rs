@@ -26,6 +26,38 @@ fn copy_puts_outputs_into_the_tree_and_out_of_globs() {
 }
 
 #[test]
+fn what_a_deleted_target_left_is_no_source_and_may_be_overwritten() {
+    let env = Environment::new();
+    env.write("a.txt", "a\n");
+    let all = "target(name='all', driver='sh', deps=glob('*.txt'), run='cat $SRC > $OUT', out='all')\n";
+    let generator = |name: &str, word: &str| {
+        format!(
+            "target(name='{name}', driver='sh', run='echo {word} > $OUT', out='gen.txt', codegen='copy')\n"
+        )
+    };
+    let shows = || env.heph(["run", "--cat-out", "//:all"]).run().success().out();
+    env.write("BUILD", format!("{}{all}", generator("gen", "generated")));
+    env.build("//...");
+    env.write("BUILD", all);
+    assert_eq!(
+        env.build("//...").executed(),
+        Vec::<String>::new(),
+        "nothing new to see"
+    );
+    assert_eq!(shows(), "a\n");
+    assert_eq!(env.read("gen.txt"), "generated\n", "it is not removed");
+    env.write("BUILD", format!("{}{all}", generator("other", "again")));
+    env.build("//...");
+    assert_eq!(env.read("gen.txt"), "again\n", "nobody's work is lost");
+    env.write("BUILD", all);
+    env.build("//...");
+    env.write("gen.txt", "by hand\n");
+    env.write("BUILD", format!("{}{all}", generator("third", "again")));
+    env.heph(["run", "//:third"]).run().exits(1).says("gen.txt");
+    assert_eq!(env.read("gen.txt"), "by hand\n");
+}
+
+#[test]
 fn a_file_that_someone_changed_is_not_overwritten() {
     let env = Environment::new();
     env.write(

@@ -380,12 +380,55 @@ fn build_fmt_formats_build_files_and_changes_no_meaning() {
 }
 
 #[test]
-fn completions_know_addresses() {
+fn completions_know_commands_options_and_addresses() {
     let env = workspace();
-    for shell in ["bash", "zsh", "fish"] {
-        let script = env.heph(["tool", "completions", shell]).run();
-        assert!(script.success().out().contains("heph"), "{script}");
-    }
+    let complete = |line: &[&str]| -> Vec<String> {
+        let index = (line.len() - 1).to_string();
+        let start = ["__complete", index.as_str(), "--"];
+        let words = start.iter().chain(line);
+        let run = env.heph(words.map(|word| (*word).to_owned())).run();
+        let candidates = run.success().lines();
+        let value = |line: &String| line.split('\t').next().unwrap().to_owned();
+        candidates.iter().map(value).collect()
+    };
+    assert_eq!(complete(&["heph", "que"]), ["query"]);
+    assert_eq!(complete(&["heph", "run", "--dry"]), ["--dry-run"]);
+    assert_eq!(
+        complete(&["heph", "run", "--sandbox", "st"]),
+        ["strict", "standard"]
+    );
+    assert_eq!(
+        complete(&["heph", "run", "//a"]),
+        ["//app:", "//app:app", "//app:test"]
+    );
+    assert_eq!(complete(&["heph", "run", "//app:"]), ["//app:app", "//app:test"]);
+}
+
+#[test]
+fn completion_scripts_complete_in_bash_and_are_there_for_others() {
+    let mut env = workspace();
+    let script =
+        |env: &Environment, shell: &str| env.heph(["tool", "completions", shell]).run().success().out();
+    assert!(script(&env, "zsh").contains("compdef _heph heph"));
+    assert!(script(&env, "fish").contains("complete -c heph"));
+    let bin = env.beside("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    std::os::unix::fs::symlink(heph_tests::heph_program(), bin.join("heph")).unwrap();
+    env.prepend_path(bin);
+    let text = script(&env, "bash");
+    let complete = |line: &str| {
+        let ask = format!(
+            "{text}COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; _heph; echo \"${{COMPREPLY[@]}}\""
+        );
+        let mut shell = std::process::Command::new("bash");
+        shell.args(["--norc", "-c", &ask]).current_dir(env.root());
+        let output = shell.env_clear().envs(env.variables()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(complete("heph run --dry"), "--dry-run");
+    // What bash takes for a word of its own begins after the colon.
+    assert_eq!(complete("heph run //app:"), "app test");
+    assert_eq!(complete("heph run //app:t"), "test");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod interrupt;
 mod lua;
 mod messages;
 mod query;
+mod reporting;
 mod running;
 mod sandbox;
 mod selectors;

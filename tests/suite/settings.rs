@@ -140,9 +140,14 @@ fn max_size_is_kept_by_gc() {
     };
     env.write("BUILD", ["a", "b", "c", "d"].map(target).concat());
     env.build("//...");
-    let stats = env.heph(["cache", "stats", "--json"]).run().success().json();
-    assert_eq!(stats["max_bytes"], 1_048_576);
+    let stats = || env.heph(["cache", "stats", "--json"]).run().success().json();
+    assert_eq!(stats()["max_bytes"], 1_048_576);
     env.heph(["cache", "gc"]).run().success();
+    let stats = stats();
+    let taken = stats["blob_bytes"].as_u64().unwrap() + stats["index_bytes"].as_u64().unwrap();
+    assert!(taken <= 1_048_576, "{stats}");
+    assert_eq!(stats["results"], 1, "one of 700,000 bytes fits");
+    assert_eq!(env.build("//...").executed().len(), 3);
 }
 
 #[test]
