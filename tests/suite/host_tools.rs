@@ -1,5 +1,6 @@
 //! Tools are known by what they are, not by their names.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use heph_tests::{Environment, needs, program, strict_available};
@@ -170,4 +171,59 @@ fn march_native_on_another_processor_is_a_miss() {
     env.write("BUILD", target("-O2"));
     assert!(runs_on("one"));
     assert!(!runs_on("two"));
+}
+
+#[test]
+fn a_tool_in_a_temporary_or_home_directory_is_seen_in_strict_mode_and_nothing_beside_it() {
+    let test = "a_tool_in_a_temporary_or_home_directory_is_seen_in_strict_mode_and_nothing_beside_it";
+    if !needs(test, "namespaces", strict_available()) {
+        return;
+    }
+    // Below /tmp, and where no directory of the sandbox's own covers it.
+    for parent in [std::env::temp_dir(), env!("CARGO_TARGET_TMPDIR").into()] {
+        let mut env = Environment::within(&parent).with_config();
+        let home = env.user_home();
+        let directories = [
+            env.beside("tools"),
+            home.join("bin"),
+            home.join(".local/bin"),
+            home.clone(),
+        ];
+        let mut targets = String::new();
+        for (number, directory) in directories.into_iter().enumerate() {
+            std::fs::create_dir_all(&directory).unwrap();
+            let tool = directory.join(format!("tool{number}"));
+            std::fs::write(&tool, format!("#!/bin/sh\necho {number}\n")).unwrap();
+            std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+            env.prepend_path(directory);
+            targets.push_str(&format!(
+                "target(name='t{number}', driver='sh', sandbox='strict', tools='//@heph/bin:tool{number}', out='out{number}',\n\
+                 \x20   run='tool{number} > $OUT; ! cat {}/secret')\n",
+                home.display()
+            ));
+        }
+        std::fs::write(home.join("secret"), "secret\n").unwrap();
+        env.write("BUILD", targets);
+        let build = env.build("//...");
+        assert_eq!(build.executed().len(), 4, "{}", build.run);
+        assert!((0..4).all(|number| build.target(&format!("//:t{number}"))["sandbox"] == "strict"));
+        let shown = env.heph(["run", "--cat-out", "//..."]).run().success().out();
+        assert_eq!(shown, "0\n1\n2\n3\n");
+    }
+}
+
+#[test]
+fn tools_of_these_tests_do_not_cost_the_isolation() {
+    if !needs(
+        "tools_of_these_tests_do_not_cost_the_isolation",
+        "namespaces",
+        strict_available(),
+    ) {
+        return;
+    }
+    let (env, _) = with_tools();
+    env.write_outside("tools/tool", "#!/bin/sh\necho one\n");
+    let build = env.build("//:t");
+    assert_eq!(build.target("//:t")["sandbox"], "strict");
+    assert!(build.notices().is_empty(), "{}", build.run);
 }

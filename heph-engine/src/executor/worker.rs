@@ -246,6 +246,8 @@ impl Worker<'_> {
         })?;
         Ok(Isolation {
             top: bytes_of(&top),
+            // There is nothing in it that they could be mounted on.
+            read_only: Vec::new(),
             ..isolation.clone()
         })
     }
