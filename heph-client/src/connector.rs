@@ -5,8 +5,7 @@ use std::sync::OnceLock;
 
 use heph_common::Build;
 use heph_daemon::connect::ConnectError;
-use heph_daemon::start::StartError;
-use heph_daemon::{Endpoint, Link, Starter, in_process};
+use heph_daemon::{Endpoint, Link, ReachError, Starter, in_process};
 use heph_engine::engine::{Engine, EngineOptions};
 use heph_proto::heph_client::HephClient;
 use tonic::transport::Channel;
@@ -15,9 +14,6 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::local::program;
 use crate::workspace::Workspace;
-
-/// How often a daemon is started for one connection: one that goes at once is not started forever.
-const STARTS: usize = 3;
 
 /// Why there is no daemon where the home cannot be written.
 const NO_HOME: &str = "there is none for a home that cannot be written";
@@ -205,39 +201,20 @@ impl Connector {
 
     async fn link(self, context: &Context, workspace: &Workspace) -> Result<Link, Unreachable> {
         let endpoint = Endpoint::new(&workspace.home, &build().name);
-        for _ in 0..STARTS {
-            match heph_daemon::connect(&endpoint).await {
-                Ok(link) => return Ok(link),
-                Err(ConnectError::Absent | ConnectError::GoingAway) if self.can_start => {
-                    start(context, workspace, &endpoint).await?;
-                }
-                Err(error) => return Err(Unreachable::from(error)),
+        let link = match self.can_start {
+            true => {
+                let starter = Starter {
+                    program: program(),
+                    endpoint,
+                    config: Arc::clone(&workspace.config),
+                    variables: context.environment.clone(),
+                };
+                starter.reach().await?
             }
-        }
-        heph_daemon::connect(&endpoint).await.map_err(|_| Unreachable {
-            cause: "it goes as soon as it is started".to_owned(),
-            hint: format!("see {}", endpoint.log_file().display()),
-            is_expected: false,
-        })
-    }
-}
-
-/// Waits on a thread of its own, so that signals are heard meanwhile.
-async fn start(context: &Context, workspace: &Workspace, endpoint: &Endpoint) -> Result<(), Unreachable> {
-    let starter = Starter {
-        program: program(),
-        endpoint: endpoint.clone(),
-        config: Arc::clone(&workspace.config),
-        variables: context.environment.clone(),
-    };
-    let started = tokio::task::spawn_blocking(move || starter.start()).await;
-    match started {
-        Ok(started) => started.map_err(Unreachable::from),
-        Err(error) => Err(Unreachable {
-            cause: error.to_string(),
-            hint: String::new(),
-            is_expected: false,
-        }),
+            false => heph_daemon::connect(&endpoint).await?,
+        };
+        tracing::debug!("the daemon is process {}", link.hello.pid);
+        Ok(link)
     }
 }
 
@@ -315,11 +292,16 @@ impl From<ConnectError> for Unreachable {
     }
 }
 
-impl From<StartError> for Unreachable {
-    fn from(error: StartError) -> Self {
+impl From<ReachError> for Unreachable {
+    fn from(error: ReachError) -> Self {
+        let hint = match &error {
+            ReachError::Connect(error) => hint(error),
+            ReachError::Start(error) => error.hint(),
+            ReachError::Unstable { log } => format!("see {}", log.display()),
+        };
         Self {
             cause: error.to_string(),
-            hint: error.hint(),
+            hint,
             is_expected: false,
         }
     }

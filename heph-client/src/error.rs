@@ -131,7 +131,7 @@ impl From<tonic::Status> for CommandError {
             message => message,
         };
         Self::fault(format!("heph itself failed: {message}"))
-            .hint("finished results are kept: run again, with HEPH_LOG=debug to see more")
+            .hint("finished results are kept: run again, with HEPH_DAEMON=off HEPH_LOG=debug to see more")
     }
 }
 

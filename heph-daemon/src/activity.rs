@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use heph_common::duration::Shown;
 use heph_proto::run_event::Event;
-use heph_proto::{BackgroundProblem, RunEvent, RunStatus, Start};
+use heph_proto::{BackgroundProblem, RunEvent, RunStatus, Start, TargetOutcome};
 use tokio::sync::watch;
 
 /// Problems of the background that are kept; older ones are in the log.
@@ -90,6 +91,7 @@ pub struct Running {
     activity: Arc<Activity>,
     id: u64,
     began: Instant,
+    has_results: AtomicBool,
     _request: Counted,
 }
 
@@ -167,6 +169,7 @@ impl Activity {
             activity: Arc::clone(self),
             id,
             began: Instant::now(),
+            has_results: AtomicBool::new(false),
             _request: request,
         }
     }
@@ -256,6 +259,11 @@ impl Activity {
 }
 
 impl Running {
+    /// Whether it has made anything.
+    pub(crate) fn has_results(&self) -> bool {
+        self.has_results.load(Ordering::Relaxed)
+    }
+
     /// An event of the run passes by.
     pub(crate) fn see(&self, event: &RunEvent) {
         let mut state = self.activity.state();
@@ -265,7 +273,12 @@ impl Running {
         match &event.event {
             Some(Event::Planned(planned)) => live.status.total = planned.total,
             Some(Event::UpToDate(up_to_date)) => live.status.done += up_to_date.count,
-            Some(Event::Target(_)) => live.status.done += 1,
+            Some(Event::Target(target)) => {
+                live.status.done += 1;
+                if target.outcome() == TargetOutcome::Executed {
+                    self.has_results.store(true, Ordering::Relaxed);
+                }
+            }
             Some(Event::Finished(finished)) if self.activity.is_logged => {
                 tracing::info!("run {} {}", self.id, ending(finished, self.began.elapsed()));
             }
@@ -313,7 +326,7 @@ pub(crate) fn unix_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use heph_proto::{Planned, TargetDone, UpToDate};
 

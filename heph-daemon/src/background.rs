@@ -1,4 +1,5 @@
-//! The first moments of a daemon that was started in the background: it lets go of everything it came with.
+//! The first moments of a daemon that was started in the background: it lets go of everything it came with. (Its session was its own
+//! before it began.)
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 
-use crate::raw_descriptors;
+use crate::raw_process;
 use crate::start::{Answer, Handover, START_LIMIT};
 
 /// Who started this process hands over what it needs within this time.
@@ -26,16 +27,14 @@ pub struct Readiness {
     _start: OwnedFd,
 }
 
-/// Lets go of descriptors, directory, session and standard streams, and reads what is handed over.
+/// Lets go of descriptors, directory and standard streams, and reads what is handed over.
 ///
 /// To be called before this process has opened anything or has a second thread.
 ///
 /// # Errors
 /// When this process was not started by [`Starter`](crate::Starter).
 pub fn enter() -> io::Result<(Handover, Readiness)> {
-    raw_descriptors::close_from(3)?;
-    // It fails for the leader of a process group, which this process is not when it was started as planned.
-    let _ = rustix::process::setsid();
+    raw_process::close_from(3)?;
     std::env::set_current_dir("/")?;
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     raise_descriptor_limit();

@@ -92,7 +92,8 @@ async fn greet(endpoint: &Endpoint, socket: &Path) -> Result<Link, ConnectError>
             source,
         },
     })?;
-    let mut client = speak(stream).await.map_err(|error| foreign(error.to_string()))?;
+    // One that breaks off is on its way out, or was never a daemon: whoever starts one finds out.
+    let mut client = speak(stream).await.map_err(|_| ConnectError::Absent)?;
     let home = endpoint.home().to_string_lossy().into_owned();
     let request = HelloRequest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -102,7 +103,6 @@ async fn greet(endpoint: &Endpoint, socket: &Path) -> Result<Link, ConnectError>
     let hello = match client.hello(request).await {
         Ok(reply) => reply.into_inner(),
         Err(status) if is_going_away(&status) => return Err(ConnectError::GoingAway),
-        // It ended between the two, or it never spoke the language.
         Err(status) if is_cut_off(&status) => return Err(ConnectError::Absent),
         Err(status) => return Err(foreign(status.message().to_owned())),
     };

@@ -12,6 +12,8 @@ use heph_cache::StoreError;
 use heph_common::config::Config;
 use heph_common::{Build, Home};
 use heph_engine::engine::{Engine, EngineOptions};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use tokio::sync::oneshot;
 
 use crate::activity::{Activity, Wish, unix_ms};
@@ -58,6 +60,12 @@ pub enum DaemonError {
     /// Its place cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// Something else listens on its socket.
+    #[error("what listens on {} is not the daemon", socket.display())]
+    Occupied {
+        /// The socket.
+        socket: PathBuf,
+    },
     /// Its store cannot be opened.
     #[error("failed to open the store in {}: {source}", home.display())]
     Store {
@@ -87,6 +95,7 @@ impl DaemonError {
         match self {
             Self::Busy { .. } => "heph daemon status shows it".to_owned(),
             Self::Endpoint(error) => error.hint(),
+            Self::Occupied { socket } => format!("end it, or remove {}", socket.display()),
             Self::Store { source, .. } => source.hint().unwrap_or_default(),
             Self::Io { .. } | Self::Serve(_) => String::new(),
         }
@@ -148,17 +157,7 @@ impl Daemon {
             }
             None => {
                 let socket = endpoint.socket(&options.places)?;
-                // Whoever holds the lock owns what lies there: a socket that a killed daemon left.
-                match fs::remove_file(&socket) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(failed("remove", &socket)(error));
-                    }
-                    _ => {}
-                }
-                (
-                    UnixListener::bind(&socket).map_err(failed("listen on", &socket))?,
-                    socket,
-                )
+                (listen(&socket)?, socket)
             }
         };
         listener
@@ -262,6 +261,29 @@ impl Daemon {
         tracing::info!("gone");
         Ok(reason)
     }
+}
+
+/// Listens where a daemon that was killed may have left its socket. Who calls this is the daemon: if anybody listens there, it is
+/// something else.
+fn listen(socket: &Path) -> Result<UnixListener, DaemonError> {
+    match try_connect(socket) {
+        Ok(()) | Err(Errno::AGAIN) => {
+            return Err(DaemonError::Occupied {
+                socket: socket.to_owned(),
+            });
+        }
+        Err(Errno::NOENT) => {}
+        Err(_) => fs::remove_file(socket).map_err(failed("remove", socket))?,
+    }
+    UnixListener::bind(socket).map_err(failed("listen on", socket))
+}
+
+/// Does not wait: a full queue is an answer too.
+fn try_connect(socket: &Path) -> rustix::io::Result<()> {
+    let address = SocketAddrUnix::new(socket)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&stream, &address)
 }
 
 impl Ways {

@@ -16,8 +16,11 @@ pub mod lifecycle;
 pub mod lock;
 pub mod log;
 pub mod peer;
-#[expect(unsafe_code, reason = "descriptors that come with the process")]
-mod raw_descriptors;
+#[expect(
+    unsafe_code,
+    reason = "a session before exec, and descriptors that come with a process"
+)]
+mod raw_process;
 pub mod retire;
 pub mod server;
 pub mod service;
@@ -34,4 +37,4 @@ pub use in_process::{InProcess, in_process};
 pub use lifecycle::Reason;
 pub use log::Log;
 pub use service::Service;
-pub use start::{Handover, StartError, Starter};
+pub use start::{Handover, ReachError, StartError, Starter};

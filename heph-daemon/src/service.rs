@@ -300,6 +300,13 @@ impl Service {
             self.rest(start.workspace.as_ref());
             return;
         }
+        // What its client takes for done outlives the daemon.
+        if running.has_results()
+            && let Err(error) = self.engine.store().flush()
+        {
+            self.activity
+                .problem(format!("results could not be written to the store: {error}"));
+        }
         drop(events);
         // Still counted: its client is done, its daemon is not.
         self.rest(start.workspace.as_ref());
@@ -322,7 +329,7 @@ fn faulty(fault: &(dyn std::any::Any + Send)) -> RunEvent {
     let message = format!("a fault inside heph: {}", text.unwrap_or("unknown"));
     let problem = Problem {
         message,
-        hint: "run again with HEPH_LOG=debug and report what it prints".to_owned(),
+        hint: "run again with HEPH_DAEMON=off HEPH_LOG=debug and report what it prints".to_owned(),
         ..Problem::default()
     };
     let exit_code = i32::from(Exit::Fault.code());

@@ -12,16 +12,24 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use heph_common::config::Config;
 use serde::{Deserialize, Serialize};
 
+use crate::connect::{ConnectError, Link, connect};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::lock::{Lock, wait_until_free};
+use crate::raw_process;
 
 /// A daemon is ready within this time, or whoever waits for it goes on without.
 pub const START_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whoever needs a daemon has one within this time, also when others start and stop it.
+const REACH_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often one client starts a daemon: one that goes at once is not started forever.
+const MOST_STARTS: u32 = 3;
 
 /// The only variables of the caller that reach a daemon: requests bring their own. Of the rest, it needs to know where sockets
 /// and temporary files go, which user it is for programs that it asks (git), and how much to log.
@@ -83,6 +91,32 @@ impl StartError {
     }
 }
 
+/// There is no connection to a daemon, and none could be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// Somebody is there.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Nobody is.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Each goes before it can be used.
+    #[error("it goes as soon as it is started")]
+    Unstable {
+        /// Where it says why.
+        log: PathBuf,
+    },
+}
+
+/// The daemon that is there and takes requests, if there is one.
+async fn look(endpoint: &Endpoint) -> Result<Option<Link>, ConnectError> {
+    match connect(endpoint).await {
+        Ok(link) => Ok(Some(link)),
+        Err(ConnectError::Absent | ConnectError::GoingAway) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// What a daemon has to know before it can do anything.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Handover {
@@ -114,21 +148,60 @@ pub struct Starter {
 }
 
 impl Starter {
-    /// Starts a daemon, or waits for the one that somebody else starts at the moment. When this returns, connecting is
-    /// worth another try.
-    pub fn start(&self) -> Result<(), StartError> {
+    /// A connection to the daemon, started where there is none.
+    ///
+    /// # Errors
+    /// [`ReachError`] when somebody is there who cannot be used, when no daemon gets ready, or when each goes at once.
+    pub async fn reach(&self) -> Result<Link, ReachError> {
+        let deadline = Instant::now() + REACH_LIMIT;
+        let mut starts = 0;
+        while starts < MOST_STARTS && Instant::now() < deadline {
+            if let Some(link) = look(&self.endpoint).await? {
+                return Ok(link);
+            }
+            // Waiting is done on a thread of its own, so that signals are heard meanwhile.
+            let Some(lock) = self.apart(Self::claim).await? else {
+                continue;
+            };
+            // Somebody may have started it since the first look.
+            if let Some(link) = look(&self.endpoint).await? {
+                return Ok(link);
+            }
+            starts += 1;
+            self.apart(|starter| starter.launch(lock)).await?;
+        }
+        look(&self.endpoint).await?.ok_or_else(|| ReachError::Unstable {
+            log: self.endpoint.log_file(),
+        })
+    }
+
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, StartError> + Send + 'static,
+    ) -> Result<T, ReachError> {
+        let starter = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&starter)).await;
+        let failed = |error: tokio::task::JoinError| StartError::Io {
+            action: "wait for the daemon",
+            source: error.into(),
+        };
+        Ok(done.map_err(failed)??)
+    }
+
+    /// The right to start it; `None` after somebody else had it, whose start is over now.
+    fn claim(&self) -> Result<Option<Lock>, StartError> {
         self.endpoint.create()?;
         let file = self.endpoint.start_file();
         let failed = |source| StartError::Io {
             action: "lock the start of the daemon",
             source,
         };
-        match Lock::try_take(&file).map_err(failed)? {
-            Some(lock) => self.launch(lock),
-            None => match wait_until_free(&file, START_LIMIT).map_err(failed)? {
-                true => Ok(()),
-                false => Err(self.late()),
-            },
+        if let Some(lock) = Lock::try_take(&file).map_err(failed)? {
+            return Ok(Some(lock));
+        }
+        match wait_until_free(&file, START_LIMIT).map_err(failed)? {
+            true => Ok(None),
+            false => Err(self.late()),
         }
     }
 
@@ -146,6 +219,7 @@ impl Starter {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(lock.into_file()))
             .stderr(Stdio::null());
+        raw_process::own_session(&mut command);
         let child = command.spawn().map_err(failed("run heph daemon run"))?;
         // The command has copies of what the daemon holds now.
         drop(command);

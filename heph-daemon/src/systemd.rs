@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 
-use crate::raw_descriptors;
+use crate::raw_process;
 
 /// The first descriptor that is handed over.
 const FIRST: RawFd = 3;
@@ -31,7 +31,7 @@ pub fn listener(pid: Option<&str>, count: Option<&str>) -> io::Result<Option<Uni
             )));
         }
     }
-    let descriptor = raw_descriptors::take(FIRST)?;
+    let descriptor = raw_process::take(FIRST)?;
     rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
     if !rustix::net::sockopt::socket_acceptconn(descriptor.as_fd())? {
         return Err(io::Error::other("what was handed over is not a listening socket"));

@@ -21,6 +21,7 @@ pub struct Command<'a> {
     limit: Duration,
     number: u64,
     within: Vec<String>,
+    program: PathBuf,
 }
 
 impl<'a> Command<'a> {
@@ -34,7 +35,14 @@ impl<'a> Command<'a> {
             limit: LIMIT,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             within: Vec::new(),
+            program: heph_program(),
         }
+    }
+
+    /// Of another build of `heph`.
+    pub fn by(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
     }
 
     /// From a directory of the workspace.
@@ -95,7 +103,7 @@ impl<'a> Command<'a> {
         if self.environment.mode() != Mode::Warm || !is_run {
             return;
         }
-        let mut query = std::process::Command::new(heph_program());
+        let mut query = std::process::Command::new(&self.program);
         query
             .args(["query", "//..."])
             .current_dir(&self.directory)
@@ -114,7 +122,7 @@ impl<'a> Command<'a> {
             .args(options)
             .arg(self.report())
             .args(&self.within)
-            .arg(heph_program())
+            .arg(&self.program)
             .args(&self.arguments);
         command
             .current_dir(&self.directory)

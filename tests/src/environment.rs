@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::process::daemons_below;
+use crate::process::{daemons_of, has_ended};
 use crate::{Build, Command, Redactor, Terminal};
 
 /// How `heph` reaches its coordinator.
@@ -301,24 +301,16 @@ impl Environment {
         Terminal::start(self.heph(arguments))
     }
 
-    /// Processes that are daemons of homes in this environment.
-    pub fn daemons(&self) -> Vec<Pid> {
-        daemons_below(self.directory.path())
-    }
-
-    /// What is replaced in texts before they are compared.
-    pub fn redactor(&self) -> Redactor {
-        Redactor::new(self)
-    }
-}
-
-impl Drop for Environment {
-    /// Daemons end with their test, whatever came of it.
-    fn drop(&mut self) {
+    /// Ends the daemons, as for what needs a home that nobody has open.
+    pub fn stop_daemons(&self) {
         let start = Instant::now();
         let mut asked = 0;
+        let mut left = Vec::new();
         loop {
-            let left = self.daemons();
+            left.extend(self.daemons());
+            left.sort_unstable_by_key(|pid: &Pid| pid.as_raw_nonzero());
+            left.dedup();
+            left.retain(|pid| !has_ended(*pid));
             if left.is_empty() {
                 return;
             }
@@ -338,6 +330,26 @@ impl Drop for Environment {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Processes that are daemons of homes in this environment.
+    pub fn daemons(&self) -> Vec<Pid> {
+        let set = self.variables.iter().find(|(name, _)| name == "HEPH_HOME");
+        let elsewhere = set.map(|(_, home)| PathBuf::from(home));
+        let homes = [Some(self.directory.path().to_owned()), elsewhere];
+        daemons_of(&homes.into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    /// What is replaced in texts before they are compared.
+    pub fn redactor(&self) -> Redactor {
+        Redactor::new(self)
+    }
+}
+
+impl Drop for Environment {
+    /// Daemons end with their test, whatever came of it.
+    fn drop(&mut self) {
+        self.stop_daemons();
     }
 }
 

@@ -1,6 +1,8 @@
 //! A call that runs, and its end.
 
+use std::ffi::OsStr;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
@@ -98,23 +100,41 @@ impl Running {
     }
 }
 
-/// Daemons whose homes are below a directory.
-pub(crate) fn daemons_below(directory: &Path) -> Vec<Pid> {
-    let home = [b"HEPH_HOME=", directory.as_os_str().as_encoded_bytes(), b"/"].concat();
+/// Daemons whose homes are these directories, or below them.
+pub(crate) fn daemons_of(directories: &[PathBuf]) -> Vec<Pid> {
+    let is_home = |variable: &[u8]| {
+        let home = variable.strip_prefix(b"HEPH_HOME=").map(OsStr::from_bytes);
+        home.is_some_and(|home| {
+            directories
+                .iter()
+                .any(|directory| Path::new(home).starts_with(directory))
+        })
+    };
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let is_daemon = |process: &Path| {
         // What ends meanwhile has neither.
         let read = |name| std::fs::read(process.join(name)).unwrap_or_default();
         read("cmdline").ends_with(b"\0daemon\0run\0--background\0")
-            && read("environ")
-                .split(|byte| *byte == 0)
-                .any(|variable| variable.starts_with(&home))
+            && read("environ").split(|byte| *byte == 0).any(is_home)
     };
     processes
         .map(|entry| entry.path())
         .filter(|process| is_daemon(process))
         .filter_map(|process| Pid::from_raw(process.file_name()?.to_str()?.parse().ok()?))
         .collect()
+}
+
+/// Whether a process has ended with all its threads, reaped or not. (Its command line is gone before its files are closed.)
+pub(crate) fn has_ended(pid: Pid) -> bool {
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let Ok(stat) = std::fs::read_to_string(process.join("stat")) else {
+        return true;
+    };
+    let is_zombie = stat
+        .rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('Z'));
+    let threads = std::fs::read_dir(process.join("task")).map_or(0, Iterator::count);
+    is_zombie && threads <= 1
 }
 
 /// The rest of each line of the report that begins with `prefix`.

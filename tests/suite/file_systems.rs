@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use heph_tests::{Environment, files_below, needs, program};
+use heph_tests::{Environment, Mode, files_below, needs, program};
 
 /// A file system of its own, unmounted at the end.
 struct Mounted {
@@ -124,6 +124,37 @@ fn a_full_disk_fails_with_the_cause_and_harms_nothing() {
 }
 
 #[test]
+fn a_full_disk_from_the_start_costs_one_warning() {
+    let Some(mounted) = Mounted::tmpfs("size=3m") else {
+        needs("a_full_disk_from_the_start_costs_one_warning", "mounting", false);
+        return;
+    };
+    let mut env = Environment::new();
+    env.write(
+        "BUILD",
+        "target(name='t', driver='sh', run='echo > $OUT', out='t')\n",
+    );
+    env.set("HEPH_HOME", text(&mounted.at().join("home")));
+    env.set(
+        "HEPH_DAEMON",
+        if env.mode() == Mode::InProcess {
+            "off"
+        } else {
+            "auto"
+        },
+    );
+    env.heph(["version"]).run().success();
+    // Whatever room there is, in one file.
+    let mut file = std::fs::File::create(mounted.at().join("all")).unwrap();
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    for _ in 0..2 {
+        let run = env.heph(["run", "//:t"]).run();
+        run.success().says("results are not kept");
+        assert_eq!(run.err().matches("warning:").count(), 1, "{run}");
+    }
+}
+
+#[test]
 fn no_inodes_left_and_read_only_homes_go_on_or_name_the_cause() {
     let Some(mounted) = Mounted::image("16M", &["mkfs.ext4", "-q", "-N", "512"]) else {
         needs(
@@ -140,7 +171,12 @@ fn no_inodes_left_and_read_only_homes_go_on_or_name_the_cause() {
     assert_ne!(run.code, 0, "{run}");
     run.says("o space left");
     env.heph(["tool", "clean"]).run();
+    env.stop_daemons();
     assert!(run_remount(&mounted, "ro"));
+    if env.mode() != Mode::InProcess {
+        // There can be no daemon here.
+        env.set("HEPH_DAEMON", "auto");
+    }
     let read_only = env.try_build("//:one");
     assert_eq!(
         read_only.executed(),

@@ -9,6 +9,8 @@
 mod build_files;
 mod codegen;
 mod commands;
+mod daemon;
+mod daemon_life;
 mod documentation;
 mod drivers;
 mod file_systems;

@@ -339,7 +339,7 @@ async fn a_service_that_goes_away_in_this_process_is_an_error_and_ends_the_comma
     assert_eq!(error.exit, heph_common::Exit::Fault);
     insta::assert_snapshot!(error.text(Style::plain()), @"
     error: heph itself failed: its service ended before the run did
-    hint: finished results are kept: run again, with HEPH_LOG=debug to see more
+    hint: finished results are kept: run again, with HEPH_DAEMON=off HEPH_LOG=debug to see more
     ");
 }
 

@@ -135,7 +135,11 @@ impl<'a> Session<'a> {
                 Ending::Ended(ended) => break ended,
                 Ending::Lost(_) if signals.were_asked() => return Ok((Exit::Cancelled, HashSet::new())),
                 Ending::Lost(lost) => {
-                    self.reconnect().await?;
+                    tokio::select! {
+                        biased;
+                        () = signals.asked() => return Ok((Exit::Cancelled, HashSet::new())),
+                        reconnected = self.reconnect() => reconnected?,
+                    }
                     notices.extend(lost.had_begun.then(|| starts_over(&self.connection)));
                     start.interrupted.extend(lost.interrupted);
                 }

@@ -1,7 +1,19 @@
-//! Descriptors by their numbers, as they come with a process.
+//! What can only be said of a process before it is one: its session, and descriptors by their numbers.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Gives the process of a command a session of its own from its first instruction on: a Ctrl-C is not for it.
+pub(crate) fn own_session(command: &mut Command) {
+    let begin = || {
+        rustix::process::setsid()?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(begin) };
+}
 
 /// Closes every descriptor from `first` on.
 ///
