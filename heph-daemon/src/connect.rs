@@ -87,10 +87,7 @@ async fn greet(endpoint: &Endpoint, socket: &Path) -> Result<Link, ConnectError>
     let stream = open(socket).await?;
     peer::check(&stream).map_err(|error| match error {
         PeerError::OtherUser { .. } => foreign(error.to_string()),
-        PeerError::Unknown(source) => ConnectError::Io {
-            socket: socket.to_owned(),
-            source,
-        },
+        PeerError::Unknown(source) => refused(socket, source),
     })?;
     // One that breaks off is on its way out, or was never a daemon: whoever starts one finds out.
     let mut client = speak(stream).await.map_err(|_| ConnectError::Absent)?;
@@ -117,19 +114,24 @@ async fn open(socket: &Path) -> Result<UnixStream, ConnectError> {
     loop {
         match UnixStream::connect(socket).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    return Err(ConnectError::Absent);
-                }
-                io::ErrorKind::WouldBlock => sleep(FULL_PAUSE).await,
-                _ => {
-                    return Err(ConnectError::Io {
-                        socket: socket.to_owned(),
-                        source: error,
-                    });
-                }
-            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_PAUSE).await,
+            Err(error) => return Err(refused(socket, error)),
         }
+    }
+}
+
+fn refused(socket: &Path, source: io::Error) -> ConnectError {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected, NotFound,
+    };
+    match source.kind() {
+        NotFound | ConnectionRefused => ConnectError::Absent,
+        // It ended with this connection in its queue.
+        ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected => ConnectError::Absent,
+        _ => ConnectError::Io {
+            socket: socket.to_owned(),
+            source,
+        },
     }
 }
 

@@ -284,7 +284,11 @@ impl Service {
         events: mpsc::Sender<Result<RunEvent, Status>>,
         running: Running,
     ) {
-        let send = |event| {
+        let send = |event: RunEvent| {
+            let is_last = matches!(event.event, Some(run_event::Event::Finished(_)));
+            if is_last && self.engine.stays() && running.has_results() {
+                self.keep_results();
+            }
             running.see(&event);
             // A client that is gone is heard of through the inbox.
             drop(events.blocking_send(Ok(event)));
@@ -300,17 +304,18 @@ impl Service {
             self.rest(start.workspace.as_ref());
             return;
         }
-        // What its client takes for done outlives the daemon.
-        if running.has_results()
-            && let Err(error) = self.engine.store().flush()
-        {
-            self.activity
-                .problem(format!("results could not be written to the store: {error}"));
-        }
         drop(events);
         // Still counted: its client is done, its daemon is not.
         self.rest(start.workspace.as_ref());
         drop(running);
+    }
+
+    /// What a client takes for done outlives the daemon.
+    fn keep_results(&self) {
+        if let Err(error) = self.engine.store().flush() {
+            self.activity
+                .problem(format!("results could not be written to the store: {error}"));
+        }
     }
 
     /// For the time after an answer.

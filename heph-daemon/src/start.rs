@@ -168,7 +168,11 @@ impl Starter {
                 return Ok(link);
             }
             starts += 1;
-            self.apart(|starter| starter.launch(lock)).await?;
+            match self.apart(|starter| starter.launch(lock)).await {
+                // It was killed, perhaps: the next one need not be.
+                Err(ReachError::Start(StartError::Ended { .. })) if starts < MOST_STARTS => {}
+                launched => launched?,
+            }
         }
         look(&self.endpoint).await?.ok_or_else(|| ReachError::Unstable {
             log: self.endpoint.log_file(),
