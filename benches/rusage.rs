@@ -33,7 +33,8 @@ pub fn wait(child: &Child) -> Usage {
     // SAFETY: wait4 has filled it, and zeroes are a valid rusage too.
     let usage = unsafe { usage.assume_init() };
     let time = |value: libc::timeval| {
-        Duration::from_secs(value.tv_sec.unsigned_abs()) + Duration::from_micros(value.tv_usec.unsigned_abs())
+        let micros = value.tv_usec.try_into().unwrap_or(0);
+        Duration::from_secs(value.tv_sec.unsigned_abs()) + Duration::from_micros(micros)
     };
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
     Usage {

@@ -86,7 +86,9 @@ mod roles {
 
     use heph_cache::*;
 
-    use super::fixture::{self, Home, blob_bytes, key, publication, revision};
+    use super::fixture::{self, key, publication, revision};
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    use super::fixture::{Home, blob_bytes};
     use super::*;
 
     /// Files of result `number`: small, large, and one that others have, too.
@@ -117,6 +119,7 @@ mod roles {
         Store::open(home, options).unwrap()
     }
 
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     pub fn prepare() -> Home {
         let home = Home::new();
         let store = open(&home.heph());
@@ -183,6 +186,7 @@ mod roles {
         out.flush().unwrap();
     }
 
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     pub fn check(home: &Home, acknowledged: &[String], case: &str) {
         let store = open(&home.heph());
         let evicts = case.starts_with("evict") || case.starts_with("clear");

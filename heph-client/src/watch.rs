@@ -16,6 +16,7 @@ mod inotify;
 mod poll;
 
 /// Changes closer together than this are one.
+#[cfg(target_os = "linux")]
 const QUIET: Duration = Duration::from_millis(60);
 
 /// Pause between two looks at the tree where it cannot be watched.

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 
@@ -33,10 +33,21 @@ pub fn listener(pid: Option<&str>, count: Option<&str>) -> io::Result<Option<Uni
     }
     let descriptor = raw_process::take(FIRST)?;
     rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
-    if !rustix::net::sockopt::socket_acceptconn(descriptor.as_fd())? {
+    if !is_listening(descriptor.as_fd())? {
         return Err(io::Error::other("what was handed over is not a listening socket"));
     }
     Ok(Some(UnixListener::from(descriptor)))
+}
+
+#[cfg(target_os = "linux")]
+fn is_listening(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(rustix::net::sockopt::socket_acceptconn(socket)?)
+}
+
+/// Where the system does not say, the first accept does.
+#[cfg(not(target_os = "linux"))]
+fn is_listening(_: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// Tells whoever started this process how it is, as in `READY=1`. `socket` is the value of `NOTIFY_SOCKET`.

@@ -26,8 +26,10 @@ pub struct Terminal {
 impl Terminal {
     pub(crate) fn start(command: Command<'_>) -> Self {
         command.warm_up();
-        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-            .expect("a terminal");
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+        #[cfg(target_os = "linux")]
+        let flags = flags | OpenptFlags::CLOEXEC;
+        let master = rustix::pty::openpt(flags).expect("a terminal");
         rustix::pty::grantpt(&master).expect("grant the terminal");
         rustix::pty::unlockpt(&master).expect("unlock the terminal");
         let size = Winsize {
