@@ -56,6 +56,8 @@ struct State {
     runs: BTreeMap<u64, Live>,
     roots: BTreeSet<PathBuf>,
     problems: VecDeque<BackgroundProblem>,
+    /// Of these, how many of the youngest no run has told its client.
+    untold: usize,
 }
 
 struct Live {
@@ -158,9 +160,13 @@ impl Activity {
         };
         if self.is_logged {
             tracing::info!(
-                "run {id} of {} began in {}, for process {client_pid}",
+                "run {id} of {} began in {}{}",
                 status.selector,
-                status.root
+                status.root,
+                match client_pid {
+                    0 => String::new(),
+                    pid => format!(", for process {pid}"),
+                }
             );
         }
         let cancel = Box::new(cancel);
@@ -193,6 +199,15 @@ impl Activity {
             at_unix_ms: unix_ms(),
             message,
         });
+        state.untold = (state.untold + 1).min(state.problems.len());
+    }
+
+    /// Problems of the background that no client was told yet, oldest first.
+    pub(crate) fn take_untold(&self) -> Vec<String> {
+        let mut state = self.state();
+        let told = state.problems.len() - std::mem::take(&mut state.untold);
+        let untold = state.problems.iter().skip(told);
+        untold.map(|problem| problem.message.clone()).collect()
     }
 
     /// Nothing new is taken from now on.
@@ -403,5 +418,9 @@ mod tests {
         let problems = activity.problems();
         assert_eq!(problems.len(), PROBLEMS_KEPT);
         assert_eq!(problems.first().unwrap().message, "problem 10");
+        assert_eq!(activity.take_untold().len(), PROBLEMS_KEPT);
+        activity.problem("one more".to_owned());
+        assert_eq!(activity.take_untold(), ["one more"]);
+        assert!(activity.take_untold().is_empty());
     }
 }

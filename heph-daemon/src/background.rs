@@ -37,7 +37,7 @@ pub fn enter() -> io::Result<(Handover, Readiness)> {
     raw_process::close_from(3)?;
     std::env::set_current_dir("/")?;
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    raise_descriptor_limit();
+    raise_limits();
     let starter = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
     let start = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     let nothing = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -55,17 +55,33 @@ pub fn enter() -> io::Result<(Handover, Readiness)> {
     Ok((handover, readiness))
 }
 
-/// A daemon has a connection for every client, whatever the soft limit of the shell that it was started from.
-fn raise_descriptor_limit() {
-    let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Nofile);
-    // Where it cannot be raised, it stays.
-    let _ = rustix::process::setrlimit(
-        Resource::Nofile,
-        Rlimit {
+/// Limits of whoever starts a daemon are not for everybody whom it serves.
+const RAISED: [Resource; 6] = [
+    Resource::Nofile,
+    Resource::Fsize,
+    Resource::Data,
+    Resource::As,
+    Resource::Cpu,
+    Resource::Nproc,
+];
+
+/// Takes as much of the machine as there is, whatever the shell that it was started from had set itself. What cannot be raised
+/// stays.
+fn raise_limits() {
+    for resource in RAISED {
+        let Rlimit { maximum, .. } = rustix::process::getrlimit(resource);
+        let most = Rlimit {
             current: maximum,
             maximum,
-        },
-    );
+        };
+        let _ = rustix::process::setrlimit(resource, most);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let mut all = rustix::thread::CpuSet::new();
+        (0..rustix::thread::CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+        let _ = rustix::thread::sched_setaffinity(None, &all);
+    }
 }
 
 impl Readiness {

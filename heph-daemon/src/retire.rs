@@ -58,3 +58,32 @@ pub fn sweep(endpoint: &Endpoint) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn left_behind(home: &Path, build: &str, age: Duration) -> Endpoint {
+        let place = Endpoint::new(home, build);
+        place.create().unwrap();
+        let log = fs::File::create(place.log_file()).unwrap();
+        log.set_modified(SystemTime::now() - age).unwrap();
+        place
+    }
+
+    #[test]
+    fn only_what_is_old_and_nobodys_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let own = left_behind(home.path(), "own", KEPT * 2);
+        let old = left_behind(home.path(), "old", KEPT * 2);
+        let young = left_behind(home.path(), "young", KEPT / 2);
+        let alive = left_behind(home.path(), "alive", KEPT * 2);
+        let _lock = Lock::try_take(&alive.lock_file()).unwrap().unwrap();
+        sweep(&own);
+        let is_there = [&own, &old, &young, &alive].map(|place| place.directory().exists());
+        assert_eq!(is_there, [true, false, true, true]);
+        assert!(!old.directory().parent().unwrap().exists());
+    }
+}

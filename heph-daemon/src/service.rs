@@ -255,16 +255,9 @@ fn canceller(
     events: mpsc::Sender<Result<RunEvent, Status>>,
 ) -> impl Fn() + Send + 'static {
     move || {
-        let notice = Notice {
-            level: NoticeLevel::Warning.into(),
-            code: "daemon-stopped".to_owned(),
-            message: "the daemon is being stopped, and its runs with it".to_owned(),
-            hint: String::new(),
-        };
+        let why = "the daemon is being stopped, and its runs with it";
         // A client that reads so slowly learns it from the end of its run.
-        drop(events.try_send(Ok(RunEvent {
-            event: Some(run_event::Event::Notice(notice)),
-        })));
+        drop(events.try_send(Ok(warning("daemon-stopped", why.to_owned()))));
         let cancel = RunRequest {
             request: Some(run_request::Request::Cancel(heph_proto::CancelRun {})),
         };
@@ -293,6 +286,12 @@ impl Service {
             // A client that is gone is heard of through the inbox.
             drop(events.blocking_send(Ok(event)));
         };
+        for message in self.activity.take_untold() {
+            send(warning(
+                "background",
+                format!("in the background of the daemon, {message}"),
+            ));
+        }
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.engine.run(start, own, inbox, &send)
         }));
@@ -323,6 +322,18 @@ impl Service {
         if let Ok(asked) = Asked::read(workspace) {
             self.engine.rest(&asked);
         }
+    }
+}
+
+fn warning(code: &str, message: String) -> RunEvent {
+    let notice = Notice {
+        level: NoticeLevel::Warning.into(),
+        code: code.to_owned(),
+        message,
+        hint: String::new(),
+    };
+    RunEvent {
+        event: Some(run_event::Event::Notice(notice)),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use heph_tests::{Environment, Mode, Running, heph_program, wait_until};
+use heph_tests::{Environment, Mode, Running, heph_program, needs, wait_until};
 use rustix::process::{Signal, kill_process};
 
 use crate::daemon::{daemon, kill, places, workspace};
@@ -100,7 +100,7 @@ fn a_daemon_that_is_used_stays() {
     let layer = env.user_home().join(".config/heph/hephconfig");
     fs::write(layer, "daemon:\n  idleTimeout: 1s\n").unwrap();
     let running = waiting.run("//:slow");
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     wait_until("it would have gone", || {
         began.elapsed() > Duration::from_millis(2500)
     });
@@ -248,7 +248,7 @@ fn daemons_killed_at_any_moment_fail_no_build() {
         let running = env.heph(["run", "--json", "//..."]).start();
         // Spread over the life of a build, without a clock that repeats.
         let moment = Duration::from_micros(u64::from(round.wrapping_mul(2_654_435_761) % 250_000));
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         wait_until("it is time", || began.elapsed() >= moment);
         for pid in env.daemons() {
             // It may have gone by itself.
@@ -360,6 +360,67 @@ fn a_daemon_in_a_terminal_shows_what_it_does() {
     assert!(shown.contains("going: SIGINT"), "{shown}");
     let log = env.heph(["daemon", "log"]).run();
     log.success().says("run 1 of //:t began in");
+}
+
+/// How often the threads of a process have gone to sleep or were stopped, and how long they ran in nanoseconds.
+fn work(pid: rustix::process::Pid) -> String {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+    let mut work: Vec<_> = tasks
+        .flatten()
+        .map(|task| fs::read_to_string(task.path().join("schedstat")).unwrap_or_default())
+        .collect();
+    work.sort_unstable();
+    work.concat()
+}
+
+#[test]
+fn an_idle_daemon_does_nothing() {
+    let env = workspace();
+    env.build("//...");
+    let pid = daemon(&env);
+    let mut before = work(pid);
+    if !needs("an_idle_daemon_does_nothing", "schedstat", !before.is_empty()) {
+        return;
+    }
+    let mut since = Instant::now();
+    // What it has to tidy up takes some seconds; after that comes no timer within a minute.
+    wait_until("five seconds have gone by without an instruction", || {
+        let now = work(pid);
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        since.elapsed() > Duration::from_secs(5)
+    });
+}
+
+#[test]
+fn sixty_clients_of_one_workspace_are_served_at_once() {
+    let env = Environment::new().with_mode(Mode::Fresh);
+    let target = |number: usize| {
+        format!(
+            "target(name='t{number}', driver='sh', deps=':base', run='echo {number} > $OUT', out='{number}')\n"
+        )
+    };
+    env.write(
+        "BUILD",
+        format!(
+            "target(name='base', driver='sh', run='echo >> {}; sleep 0.2; echo > $OUT', out='base', sandbox='standard')\n{}",
+            env.beside("base").display(),
+            (0..60).map(target).collect::<String>()
+        ),
+    );
+    let clients: Vec<_> = (0..60)
+        .map(|number| {
+            env.heph(["run", "-q", "--cat-out", &format!("//:t{number}")])
+                .start()
+        })
+        .collect();
+    for (number, client) in clients.into_iter().enumerate() {
+        assert_eq!(client.wait().success().out(), format!("{number}\n"));
+    }
+    let base = fs::read_to_string(env.beside("base")).unwrap();
+    assert_eq!(base.lines().count(), 1, "what all need was made once");
+    daemon(&env);
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub(super) fn run(context: &Context, args: &DaemonArgs) -> Result<Exit> {
         Action::Stop { all, now } => stop::run(context, &Workspace::open_or_home(context)?, all, now),
         Action::Restart => {
             let workspace = Workspace::open_or_home(context)?;
-            stop::send_away(&workspace)?;
+            stop::send_away(context, &workspace)?;
             start(context, &workspace)
         }
         Action::Status { all } => status::run(context, &Workspace::open_or_home(context)?, all),
@@ -105,7 +105,10 @@ fn start(context: &Context, workspace: &Workspace) -> Result<Exit> {
 }
 
 /// The daemon of this build of heph, and with `all` those of others; only those that are there.
-async fn found(workspace: &Workspace, all: bool) -> Result<Vec<(Endpoint, Link)>> {
+///
+/// # Errors
+/// When that of this build is there and cannot be reached. Of others, a warning says so.
+async fn found(context: &Context, workspace: &Workspace, all: bool) -> Result<Vec<(Endpoint, Link)>> {
     let own = Endpoint::new(&workspace.home, &build().name);
     let mut places = vec![own.clone()];
     if all {
@@ -116,11 +119,15 @@ async fn found(workspace: &Workspace, all: bool) -> Result<Vec<(Endpoint, Link)>
         match heph_daemon::connect(&place).await {
             Ok(link) => found.push((place, link)),
             Err(ConnectError::Absent | ConnectError::GoingAway) => {}
-            Err(error) => {
+            Err(error) if place == own => {
                 return Err(
                     CommandError::fault(format!("failed to reach the daemon: {error}"))
                         .hint(crate::connector::hint(&error)),
                 );
+            }
+            Err(error) => {
+                let message = format!("the daemon of heph {} cannot be reached: {error}", place.build());
+                context.warn(&message, &crate::connector::hint(&error));
             }
         }
     }

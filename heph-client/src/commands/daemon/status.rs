@@ -19,7 +19,7 @@ use crate::workspace::Workspace;
 pub(super) fn run(context: &Context, workspace: &Workspace, all: bool) -> Result<Exit> {
     let replies = service::runtime()?.block_on(async {
         let mut replies = Vec::new();
-        for (_, mut link) in found(workspace, all).await? {
+        for (_, mut link) in found(context, workspace, all).await? {
             replies.push(link.client.status(StatusRequest {}).await?.into_inner());
         }
         Ok::<_, CommandError>(replies)

@@ -27,7 +27,7 @@ const END_LIMIT: Duration = Duration::from_secs(30);
 pub(super) fn run(context: &Context, workspace: &Workspace, all: bool, now: bool) -> Result<Exit> {
     let stopped = service::runtime()?.block_on(async {
         let mut stopped = Vec::new();
-        for (place, link) in found(workspace, all).await? {
+        for (place, link) in found(context, workspace, all).await? {
             let document = json!({
                 "pid": link.hello.pid, "heph": link.hello.version, "build": link.hello.build,
             });
@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context, workspace: &Workspace, all: bool, now: bool
 /// Has the daemon of this build finish its runs, if there is one, and waits for its end.
 pub(super) fn end(context: &Context, workspace: &Workspace) -> Result<()> {
     service::runtime()?.block_on(async {
-        for (place, link) in found(workspace, false).await? {
+        for (place, link) in found(context, workspace, false).await? {
             if let Some(left) = ask(link, false).await? {
                 wait(context, &place, left, false).await?;
             }
@@ -68,9 +68,9 @@ pub(super) fn end(context: &Context, workspace: &Workspace) -> Result<()> {
 }
 
 /// Sends the daemon of this build away, if there is one, and does not wait for its runs.
-pub(super) fn send_away(workspace: &Workspace) -> Result<()> {
+pub(super) fn send_away(context: &Context, workspace: &Workspace) -> Result<()> {
     service::runtime()?.block_on(async {
-        for (_, link) in found(workspace, false).await? {
+        for (_, link) in found(context, workspace, false).await? {
             ask(link, false).await?;
         }
         Ok(())
