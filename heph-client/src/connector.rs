@@ -30,7 +30,7 @@ pub struct Connector {
     can_start: bool,
     /// Whether it is an error to go on without.
     must_use: bool,
-    /// Connections that were lost.
+    /// Connections that were lost one after the other.
     lost: usize,
 }
 
@@ -151,6 +151,11 @@ impl Connector {
         self.link(context, workspace)
             .await
             .map_err(|unreachable| unreachable.error())
+    }
+
+    /// A connection has done what it was for: those that were lost before do not count any more.
+    pub fn note_success(&mut self) {
+        self.lost = 0;
     }
 
     /// A connection was lost. After too many, there are no more to the daemon.

@@ -145,6 +145,7 @@ impl<'a> Session<'a> {
                 }
             }
         };
+        self.connector.note_success();
         self.write_records()?;
         if ended.finished.exit_code == 0 {
             self.outputs(&ended)?;
