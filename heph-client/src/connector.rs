@@ -104,6 +104,15 @@ impl Connector {
         }
     }
 
+    /// The same, but never an error where there is no daemon.
+    #[must_use]
+    pub fn or_alone(self) -> Self {
+        Self {
+            must_use: false,
+            ..self
+        }
+    }
+
     /// The service for a workspace's home.
     pub async fn connect(self, context: &Context, workspace: &Workspace) -> Result<Connection> {
         match self.daemon(context, workspace).await? {

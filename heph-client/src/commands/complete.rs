@@ -74,7 +74,7 @@ pub(crate) fn selectors(typed: &OsStr) -> Vec<CompletionCandidate> {
         let workspace = Workspace::open(&context)?;
         let prefix = typed.to_string_lossy().into_owned();
         // Who only presses a key has asked for no daemon.
-        let connector = Connector::new(&context)?.without_starting();
+        let connector = Connector::new(&context)?.without_starting().or_alone();
         let what = What::Complete(InspectComplete { prefix });
         let document = service::inspect_by(connector, &context, &workspace, what)?;
         let candidate = |candidate: &serde_json::Value| {
