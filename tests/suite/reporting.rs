@@ -215,7 +215,9 @@ fn dry_run_says_what_would_run_and_why_and_runs_nothing() {
 #[test]
 fn verbose_and_heph_log_raise_the_log_level() {
     let env = output_targets();
-    let forced = || env.heph(["run", "--force", "//p:t"]);
+    // A daemon has a log of its own.
+    let alone = |arguments: &[&str]| env.heph(arguments).with("HEPH_DAEMON", "off");
+    let forced = || alone(&["run", "--force", "//p:t"]);
     forced().run().success().never_says("DEBUG").never_says(" INFO ");
     forced()
         .with("HEPH_LOG", "debug")
@@ -227,9 +229,9 @@ fn verbose_and_heph_log_raise_the_log_level() {
         .success()
         .says("DEBUG heph_engine::run")
         .never_says("DEBUG heph_cache");
-    let twice = env.heph(["-vv", "run", "--force", "//p:t"]).run();
+    let twice = alone(&["-vv", "run", "--force", "//p:t"]).run();
     twice.success().says("DEBUG heph_engine");
-    let once = env.heph(["-v", "run", "--force", "//p:t"]).run();
+    let once = alone(&["-v", "run", "--force", "//p:t"]).run();
     once.success().never_says("DEBUG");
     forced()
         .with("HEPH_LOG", "heph_engine=loud")
