@@ -6,16 +6,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use heph_common::Digest;
 use heph_proto::Failed;
 
-/// How often somebody looks whether the client of a leader still moves, while others follow.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// A client that is stopped (SIGSTOP, a debugger) for so long is not waited for.
-pub const STALL_LIMIT: Duration = Duration::from_secs(10);
+use crate::stalled::{STALL_LIMIT, is_stopped, look_while};
 
 /// How the leader's work ended.
 #[derive(Clone, Debug)]
@@ -122,15 +118,7 @@ impl Flights {
     /// Looks at the leaders that are waited for, while there are any.
     fn look_after(self: &Arc<Self>) {
         let flights = Arc::clone(self);
-        let looking = std::thread::Builder::new()
-            .name("flights".to_owned())
-            .spawn(move || {
-                while flights.look() {
-                    std::thread::sleep(LOOK);
-                }
-            });
-        if let Err(error) = looking {
-            tracing::warn!("no thread looks after stopped clients: {error}");
+        if !look_while("flights", move || flights.look()) {
             self.lock().is_watched = false;
         }
     }
@@ -177,13 +165,6 @@ impl Drop for Lead {
     fn drop(&mut self) {
         self.flights.land(&self.key, self.number, &self.landing);
     }
-}
-
-/// Whether a process is stopped; `false` where that cannot be told.
-pub fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, Some('T' | 't'))
 }
 
 impl fmt::Debug for Flights {

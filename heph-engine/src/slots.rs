@@ -3,12 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use crate::flight::is_stopped;
-
-/// How often somebody looks whether the clients that hold slots still move, while others wait for one.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::stalled::{is_stopped, look_while};
 
 /// A number of slots, and who wants to hear when one is free.
 pub struct Slots {
@@ -100,27 +96,22 @@ impl Slots {
     /// Wakes those who wait when a client that holds slots is stopped.
     fn look_after(self: &Arc<Self>) {
         let slots = Arc::clone(self);
-        let looking = std::thread::Builder::new()
-            .name("slots".to_owned())
-            .spawn(move || {
-                loop {
-                    std::thread::sleep(LOOK);
-                    let mut inner = slots.lock();
-                    if inner.waiting.is_empty() {
-                        inner.is_watched = false;
-                        return;
-                    }
-                    if inner.used.keys().any(|client| is_stopped(*client)) {
-                        let waiting = std::mem::take(&mut inner.waiting);
-                        drop(inner);
-                        waiting.into_iter().for_each(|wake| wake());
-                    }
-                }
-            });
-        if let Err(error) = looking {
-            tracing::warn!("no thread looks after stopped clients: {error}");
+        if !look_while("slots", move || slots.look()) {
             self.lock().is_watched = false;
         }
+    }
+
+    /// `false`: nobody waits.
+    fn look(&self) -> bool {
+        let mut inner = self.lock();
+        inner.is_watched = !inner.waiting.is_empty();
+        if inner.is_watched && inner.used.keys().any(|client| is_stopped(*client)) {
+            let waiting = std::mem::take(&mut inner.waiting);
+            drop(inner);
+            waiting.into_iter().for_each(|wake| wake());
+            return true;
+        }
+        inner.is_watched
     }
 
     /// Has at least `count` slots for as long as the answer lives: one run that asks for more raises the budget of all.

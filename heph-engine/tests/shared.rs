@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use heph_engine::engine::Engine;
 use heph_proto::{Cancelled, Report, Start, TargetOutcome, report};
 use support::Bench;
 
@@ -136,35 +137,39 @@ impl Drop for Stopped {
     }
 }
 
-#[test]
-fn a_stopped_client_is_waited_for_ten_seconds() {
-    let bench = Bench::new(&[("BUILD", BUILD)]);
+/// A run whose client is stopped while its command runs, and another one beside it; then the first goes on to its end.
+fn beside_a_stopped_client(bench: &Bench, jobs: u32, beside: impl FnOnce(&Engine)) {
     let client = Stopped::new();
     let engine = bench.engine();
     let (begun, has_begun) = mpsc::channel();
     let (done, is_done) = mpsc::channel::<()>();
-    let is_done = std::sync::Mutex::new(is_done);
     std::thread::scope(|scope| {
         let leader = Start {
             client_pid: client.0.id(),
+            jobs,
             ..bench.start("//:a")
         };
         let engine = &engine;
-        let bench = &bench;
-        let is_done = &is_done;
         let first = scope.spawn(move || {
             let execute = |plan: &heph_proto::Plan| {
                 begun.send(()).unwrap();
-                is_done
-                    .lock()
-                    .unwrap()
-                    .recv_timeout(Duration::from_secs(60))
-                    .unwrap();
+                is_done.recv_timeout(Duration::from_secs(60)).unwrap();
                 bench.execute(plan)
             };
             bench.run_with(engine, &leader, &execute)
         });
         has_begun.recv_timeout(Duration::from_secs(60)).unwrap();
+        beside(engine);
+        done.send(()).unwrap();
+        assert_eq!(first.join().unwrap().finished.exit_code, 0);
+    });
+}
+
+#[test]
+fn a_stopped_client_is_waited_for_ten_seconds() {
+    let bench = Bench::new(&[("BUILD", BUILD)]);
+    // Both publish in the end: that does no harm.
+    beside_a_stopped_client(&bench, 0, |engine| {
         let began = Instant::now();
         let second = bench.run_in(engine, &bench.start("//:a"));
         assert_eq!(second.executed, ["//:a"]);
@@ -174,51 +179,19 @@ fn a_stopped_client_is_waited_for_ten_seconds() {
             "{:?}",
             began.elapsed()
         );
-        // Both have published: that does no harm.
-        done.send(()).unwrap();
-        assert_eq!(first.join().unwrap().finished.exit_code, 0);
     });
 }
 
 #[test]
 fn a_stopped_client_does_not_keep_the_slots() {
-    let bench = Bench::new(&[("BUILD", BUILD)]);
-    let client = Stopped::new();
-    let engine = bench.engine();
-    let (begun, has_begun) = mpsc::channel();
-    let (done, is_done) = mpsc::channel::<()>();
-    let is_done = std::sync::Mutex::new(is_done);
-    std::thread::scope(|scope| {
-        let leader = Start {
-            client_pid: client.0.id(),
-            jobs: 1,
-            ..bench.start("//:a")
-        };
-        let (engine, bench, is_done) = (&engine, &bench, &is_done);
-        // Its one target takes all slots.
-        bench.write(
-            "BUILD",
-            &BUILD.replacen("driver = \"sh\",", "driver = \"sh\", slots = 2,", 1),
-        );
-        let first = scope.spawn(move || {
-            let execute = |plan: &heph_proto::Plan| {
-                begun.send(()).unwrap();
-                is_done
-                    .lock()
-                    .unwrap()
-                    .recv_timeout(Duration::from_secs(60))
-                    .unwrap();
-                bench.execute(plan)
-            };
-            bench.run_with(engine, &leader, &execute)
-        });
-        has_begun.recv_timeout(Duration::from_secs(60)).unwrap();
+    // Its one target takes all slots.
+    let build = BUILD.replacen("driver = \"sh\",", "driver = \"sh\", slots = 2,", 1);
+    let bench = Bench::new(&[("BUILD", &build)]);
+    beside_a_stopped_client(&bench, 1, |engine| {
         let second = Start {
             client_pid: std::process::id(),
             ..bench.start("//:bad")
         };
         assert_eq!(bench.run_in(engine, &second).executed, ["//:bad"]);
-        done.send(()).unwrap();
-        assert_eq!(first.join().unwrap().finished.exit_code, 0);
     });
 }

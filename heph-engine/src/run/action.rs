@@ -13,7 +13,7 @@ use heph_proto::{
 use super::task::State;
 use super::{Keyed, Last, Message, Run};
 use crate::definition::{Action, Codegen};
-use crate::flight::{Landing, STALL_LIMIT, is_stopped};
+use crate::flight::Landing;
 use crate::gather::{Gathered, Products, gather, owner_names, pass_on, pre_key};
 use crate::graph::{Id, Node};
 use crate::keying::{action_key, passed_digest};
@@ -21,6 +21,7 @@ use crate::plan::{Blobs, Gone, PlanBase, plan, serves};
 use crate::problem::Problem;
 use crate::product::{Entry, Kind, Product};
 use crate::slots::Held;
+use crate::stalled::{STALL_LIMIT, is_stopped};
 
 /// How often a target is made anew because content was gone or an input changed while it was read.
 const MOST_RENEWALS: u8 = 5;
