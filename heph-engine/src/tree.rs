@@ -268,6 +268,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether any of the directories above a path is one that `is_one` accepts; the root is not asked about.
+pub fn is_below(path: &str, is_one: impl Fn(&str) -> bool) -> bool {
+    path.match_indices('/')
+        .any(|(at, _)| path.get(..at).is_some_and(&is_one))
+}
+
 /// A path below a directory; the root is the empty one.
 pub(crate) fn join(dir: &str, name: &str) -> String {
     match dir {

@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::path::Path;
 
+use crate::tree::is_below;
+
 /// What a watched path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watched {
@@ -107,11 +109,8 @@ impl Trust {
             self.paths.remove(&**path);
         }
         if !moved.is_empty() {
-            let is_below = |path: &str| {
-                path.match_indices('/')
-                    .any(|(at, _)| path.get(..at).is_some_and(|above| moved.contains(above)))
-            };
-            let gone: Vec<Box<str>> = self.paths.keys().filter(|path| is_below(path)).cloned().collect();
+            let is_gone = |path: &str| is_below(path, |above| moved.contains(above));
+            let gone: Vec<Box<str>> = self.paths.keys().filter(|path| is_gone(path)).cloned().collect();
             for path in gone {
                 self.paths.remove(&path);
                 changed.push(path.into_string());

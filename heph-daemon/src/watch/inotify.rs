@@ -3,7 +3,7 @@
 //! Directories are watched for the names in them; files by themselves, since a file that got a second name elsewhere changes
 //! without a word to its directory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use heph_engine::tree::is_below;
 use heph_engine::watch::{Change, Watch, Watched};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -328,14 +329,11 @@ impl Queue {
 
     /// Watched paths below any of these.
     fn below(&self, directories: &[&str]) -> Vec<Box<str>> {
-        let moved: std::collections::HashSet<&str> = directories.iter().copied().collect();
-        let is_below = |path: &str| {
-            path.match_indices('/')
-                .any(|(at, _)| path.get(..at).is_some_and(|above| moved.contains(above)))
-        };
+        let moved: HashSet<&str> = directories.iter().copied().collect();
+        let is_gone = |path: &str| is_below(path, |above| moved.contains(above));
         self.watches
             .keys()
-            .filter(|path| is_below(path))
+            .filter(|path| is_gone(path))
             .cloned()
             .collect()
     }

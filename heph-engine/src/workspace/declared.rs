@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Package, Workspace};
 use crate::definition::{Action, Codegen, Output, OutputKind};
+use crate::tree::is_below;
 use crate::tree::pattern::Pattern;
 
 /// Outputs with `codegen = "copy"`.
@@ -19,11 +20,7 @@ impl Declared {
     /// Whether the file at a path is one of them.
     pub fn holds(&self, path: &str) -> bool {
         self.files.contains(path)
-            || (!self.directories.is_empty()
-                && path.match_indices('/').any(|(at, _)| {
-                    path.get(..at)
-                        .is_some_and(|above| self.directories.contains(above))
-                }))
+            || (!self.directories.is_empty() && is_below(path, |above| self.directories.contains(above)))
             || self.patterns.iter().any(|pattern| pattern.matches(path))
     }
 
