@@ -38,7 +38,6 @@ use declared::Declared;
 use trusted::Trusted;
 use warm::Warm;
 
-pub(crate) use warm::always;
 pub use warm::{Affected, Leaves, Settled};
 
 /// One workspace with one set of settings.

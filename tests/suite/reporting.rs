@@ -2,14 +2,7 @@
 
 use heph_tests::Environment;
 
-fn output_targets() -> Environment {
-    let env = Environment::new();
-    env.write(
-        "p/BUILD",
-        "target(name='t', driver='sh', run=['echo main > $OUT', 'echo side > $OUT_SIDE'], out={'': 'd/main.txt', 'side': 'side.txt'})\n",
-    );
-    env
-}
+use crate::running::output_targets;
 
 #[test]
 fn plain_output_has_no_control_sequences_and_terminals_get_a_live_region() {

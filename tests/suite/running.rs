@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use heph_tests::{Environment, Mode, files_below, needs, strict_available, wait_until};
 
-fn output_targets() -> Environment {
+/// One target with two output groups.
+pub(crate) fn output_targets() -> Environment {
     let env = Environment::new();
     env.write(
         "p/BUILD",

@@ -1,9 +1,11 @@
 //! `heph daemon …`
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 use heph_common::Exit;
 use heph_daemon::connect::ConnectError;
-use heph_daemon::{Endpoint, Link};
+use heph_daemon::{Endpoint, Link, Places};
 use serde_json::json;
 
 use crate::connector::{Connector, build};
@@ -102,6 +104,14 @@ fn start(context: &Context, workspace: &Workspace) -> Result<Exit> {
         )
     })?;
     Ok(Exit::Success)
+}
+
+/// Where the socket may lie.
+fn places(context: &Context) -> Places {
+    Places {
+        runtime: context.variable("XDG_RUNTIME_DIR").map(PathBuf::from),
+        temporary: std::env::temp_dir(),
+    }
 }
 
 /// The daemon of this build of heph, and with `all` those of others; only those that are there.

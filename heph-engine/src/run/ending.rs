@@ -16,7 +16,7 @@ use crate::graph::Id;
 use crate::plan::{Gone, wire_input};
 use crate::problem::Problem;
 use crate::product::{Entry, Product, SUPPORT_GROUP};
-use crate::workspace::{Settled, always};
+use crate::workspace::Settled;
 
 impl Run<'_> {
     pub(super) fn events_planned(&self) {
@@ -278,9 +278,7 @@ impl Run<'_> {
     /// What the next equal run can rest on: nothing, unless every target of this one got its result.
     fn settled(&mut self, summary: &Summary) -> Option<Settled> {
         let got = summary.up_to_date + summary.local + summary.remote + summary.executed;
-        let (Some(token), true) = (self.token, self.prepared.affected.is_some()) else {
-            return None;
-        };
+        let token = self.token?;
         if self.failed || self.cancelled || self.stopping || self.start.dry_run || got != summary.total {
             return None;
         }
@@ -288,7 +286,6 @@ impl Run<'_> {
         Some(Settled {
             products,
             dependants,
-            always: always(&self.prepared.graph, &self.prepared.order),
             surroundings: self.surroundings_digest,
             token,
             actions: summary.total,

@@ -140,7 +140,7 @@ pub struct Run<'a> {
     /// Stored results that are there, of those that the last run left.
     present: HashSet<Digest>,
     lasts: HashMap<Id, Arc<Last>>,
-    /// Taken before the store was asked what it has.
+    /// Taken before the store was asked what it has; where the next run may rest on this one.
     token: Option<PresenceToken>,
     surroundings_digest: Digest,
     cancelled: bool,
@@ -191,14 +191,19 @@ impl<'a> Run<'a> {
         events: &'a dyn Fn(RunEvent),
     ) -> Self {
         let surroundings_digest = prepared.surroundings.digest();
-        let token = services.store.presence_token().ok();
         let affected = prepared.affected.as_ref().and_then(|affected| {
             let (settled, affected) = affected.since.as_ref()?;
             let holds = settled.surroundings == surroundings_digest
-                && services.store.unchanged_since(&settled.token)
-                && !(start.force || start.shell || start.verbose || start.want_outputs);
+                && !(start.force || start.shell || start.verbose || start.want_outputs)
+                && services.store.unchanged_since(&settled.token);
             holds.then_some((&**settled, affected.as_slice()))
         });
+        let token = match affected {
+            // It holds for what the settled run had, and for as long as that one did.
+            Some((settled, _)) => Some(settled.token),
+            None if prepared.affected.is_some() => services.store.presence_token().ok(),
+            None => None,
+        };
         Self {
             tasks: match affected {
                 Some((settled, affected)) => {
@@ -207,8 +212,7 @@ impl<'a> Run<'a> {
                 None => Tasks::new(&prepared.graph, &prepared.order, start.force),
             },
             looked_at: affected.map_or(&prepared.order, |(_, affected)| affected),
-            // The token holds for what the settled run had, and for as long as that one did.
-            token: affected.map_or(token, |(settled, _)| Some(settled.token)),
+            token,
             up_to_date: affected.map_or(0, |(settled, affected)| {
                 let graph = &prepared.graph;
                 settled.actions - affected.iter().filter(|id| graph.node(**id).is_action()).count() as u64

@@ -198,18 +198,17 @@ impl Workspace {
             ((*path).to_owned(), now)
         });
         drop(files);
-        let mut read = HashMap::new();
-        for (path, now) in looked_at {
-            // A BUILD file may be a source too: then trust in it is trust in both.
-            match self.files.remembered(&path).map(|_| self.files.state(&path)) {
-                None | Some(Ok(_)) => self.trusted.looked_at(&path),
-                Some(Err(_)) => self.trusted.remains_open(&path),
-            }
-            if let Some(now) = now {
-                read.insert(path, now);
+        if self.trusted.is_possible() {
+            for (path, _) in &looked_at {
+                // A BUILD file may be a source too: then trust in it is trust in both.
+                match self.files.remembered(path).map(|_| self.files.state(path)) {
+                    None | Some(Ok(_)) => self.trusted.looked_at(path),
+                    Some(Err(_)) => self.trusted.remains_open(path),
+                }
             }
         }
-        read
+        let read = looked_at.into_iter();
+        read.filter_map(|(path, now)| Some((path, now?))).collect()
     }
 
     /// Packages whose files, directory or observations are not what they were.

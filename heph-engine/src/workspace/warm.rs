@@ -34,6 +34,8 @@ pub(super) struct Warm {
     /// Leaves that rest on a file.
     by_path: HashMap<String, Vec<Id>>,
     programs: Vec<Id>,
+    /// Targets that are looked at in every run: uncached ones, and those that write to the tree.
+    always: Vec<Id>,
     /// Files that changed since this was prepared last.
     touched: BTreeSet<String>,
     /// Leaves whose products are not those that `settled` rests on.
@@ -50,8 +52,6 @@ pub struct Settled {
     pub products: ProductsByNode,
     /// Who depends on a node, by its number, within the run.
     pub dependants: Dependants,
-    /// Targets that are looked at in every run: uncached ones, and those that write to the tree.
-    pub always: Vec<Id>,
     /// Digest of the surroundings.
     pub surroundings: Digest,
     /// Taken before the store was asked what it has.
@@ -101,7 +101,7 @@ impl Warm {
     fn affected(&self) -> Affected {
         let since = self.settled.as_ref().map(|settled| {
             let mut found = vec![false; settled.dependants.len()];
-            let mut pending: Vec<Id> = self.dirty.iter().chain(&settled.always).copied().collect();
+            let mut pending: Vec<Id> = self.dirty.iter().chain(&self.always).copied().collect();
             let mut any = false;
             while let Some(id) = pending.pop() {
                 if let Some(found) = found.get_mut(id.index())
@@ -224,6 +224,7 @@ impl Workspace {
             leaves: Arc::clone(&prepared.leaves),
             by_path,
             programs,
+            always: always(&prepared.graph, &prepared.order),
             touched: BTreeSet::new(),
             dirty: HashSet::new(),
             settled: None,
@@ -256,7 +257,7 @@ impl Workspace {
 }
 
 /// Targets that are looked at in every run, of those that a run was about.
-pub(crate) fn always(graph: &Graph, order: &[Id]) -> Vec<Id> {
+fn always(graph: &Graph, order: &[Id]) -> Vec<Id> {
     let is_always = |id: &Id| {
         let definition = &graph.node(*id).definition;
         let writes = matches!(&definition.action, Action::Command(command) if command.codegen.is_some());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use heph_common::Exit;
-use heph_daemon::{Endpoint, Places};
+use heph_daemon::Endpoint;
 use serde_json::json;
 
 use crate::connector::build;
@@ -136,13 +136,9 @@ fn directory(context: &Context) -> Result<PathBuf> {
 }
 
 fn socket(context: &Context, endpoint: &Endpoint) -> Result<PathBuf> {
-    let places = Places {
-        runtime: context.variable("XDG_RUNTIME_DIR").map(PathBuf::from),
-        temporary: std::env::temp_dir(),
-    };
     endpoint
         .create()
-        .and_then(|()| endpoint.socket(&places))
+        .and_then(|()| endpoint.socket(&super::places(context)))
         .map_err(|error| {
             CommandError::fault(format!("failed to find a place for the socket: {error}")).hint(error.hint())
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use heph_common::Exit;
 use heph_daemon::background::{self, Readiness};
-use heph_daemon::{Activity, Daemon, DaemonError, Endpoint, Handover, Log, Options, Places, Wish};
+use heph_daemon::{Activity, Daemon, DaemonError, Endpoint, Handover, Log, Options, Wish};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::connector::{build, cores};
@@ -81,10 +81,7 @@ fn options(context: &Context) -> Options {
         config: Arc::default(),
         build: build().clone(),
         jobs: cores(),
-        places: Places {
-            runtime: context.variable("XDG_RUNTIME_DIR").map(PathBuf::from),
-            temporary: std::env::temp_dir(),
-        },
+        places: super::places(context),
         listener: None,
         notify: None,
         trim: crate::raw_allocator::trim,
