@@ -25,6 +25,7 @@ pub mod origin;
 mod pending;
 mod queue;
 mod recent;
+pub mod remote;
 pub mod restore;
 pub mod row;
 mod schema;

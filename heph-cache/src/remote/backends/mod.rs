@@ -1,0 +1,29 @@
+//! The kinds of remote caches.
+
+mod file;
+mod upload;
+
+use std::sync::Arc;
+
+use super::access::Access;
+use super::backend::{Backend, RemoteError, RemoteErrorKind};
+use super::location::Location;
+
+/// The backend for a location. Nothing is sent yet; credentials that lie in files are read.
+///
+/// # Errors
+/// [`RemoteErrorKind::Config`], [`RemoteErrorKind::Credentials`] or [`RemoteErrorKind::Certificate`] when the definition or what it
+/// names is wrong, [`RemoteErrorKind::Unsupported`] when no backend is there for it.
+pub fn connect(location: &Location, access: &Access) -> Result<Arc<dyn Backend>, RemoteError> {
+    match location {
+        Location::File { directory } => Ok(Arc::new(file::Directory::new(directory, access))),
+        Location::Bucket { .. }
+        | Location::Http { .. }
+        | Location::Redis { .. }
+        | Location::Memcached { .. }
+        | Location::Grpc { .. } => Err(RemoteError::new(
+            RemoteErrorKind::Unsupported,
+            "use the cache: this release has no backend for its scheme",
+        )),
+    }
+}

@@ -1,0 +1,16 @@
+//! Remote caches: what one machine built, the next one gets from them.
+//!
+//! A [`Backend`] keeps objects of a few kinds and knows nothing about their contents: what arrives is checked by who asks.
+//! Requests are made once here; repeating them, skipping a broken cache and limiting what is in flight happen above.
+
+pub mod access;
+pub mod backend;
+pub mod backends;
+pub mod location;
+
+pub use access::Access;
+pub use backend::{
+    Answer, Backend, Body, Chunks, Limits, Object, Put, PutMode, RemoteError, RemoteErrorKind,
+};
+pub use backends::connect;
+pub use location::{Location, credential_variables};
