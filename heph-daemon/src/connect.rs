@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use heph_proto::heph_client::HephClient;
 use heph_proto::{HelloReply, HelloRequest};
@@ -15,9 +17,20 @@ use tonic::{Code, Status};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::in_process::WINDOW;
 use crate::peer::{self, PeerError};
+use crate::working::Seen;
 
 /// A daemon that is there connects and answers `Hello` within this time, or counts as one that hangs.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
+/// One that is at work has this long: a loaded machine is no reason to do without.
+const BUSY_LIMIT: Duration = Duration::from_secs(15);
+
+/// Time between two looks whether it still is.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+
+/// For this long one that seems to hang is looked at. An answer that is there already is taken meanwhile, also by a client that
+/// did not get the processor for long.
+const LAST_LOOK: Duration = Duration::from_millis(50);
 
 /// Pause before another try at a socket whose queue is full.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
@@ -70,25 +83,45 @@ pub enum ConnectError {
     },
 }
 
-/// Connects to the daemon of a place and exchanges `Hello` with it, within [`CONNECT_LIMIT`].
+/// Connects to the daemon of a place and exchanges `Hello` with it, within [`CONNECT_LIMIT`], or longer where it is seen to
+/// be at work.
 pub async fn connect(endpoint: &Endpoint) -> Result<Link, ConnectError> {
     let socket = endpoint.address()?.ok_or(ConnectError::Absent)?;
-    match timeout(CONNECT_LIMIT, greet(endpoint, &socket)).await {
-        Ok(greeted) => greeted,
-        Err(_) => Err(ConnectError::Silent { socket }),
+    let began = Instant::now();
+    let server = OnceLock::new();
+    let mut greeting = pin!(greet(endpoint, &socket, &server));
+    let mut patience = CONNECT_LIMIT;
+    loop {
+        if let Ok(greeted) = timeout(patience, &mut greeting).await {
+            return greeted;
+        }
+        // Nobody who has answered in time pays for a look at how busy it is.
+        let Some(pid) = server.get().copied() else { break };
+        let seen = Seen::now(pid);
+        if let Ok(greeted) = timeout(LAST_LOOK, &mut greeting).await {
+            return greeted;
+        }
+        if began.elapsed() > BUSY_LIMIT || !seen.is_at_work() {
+            break;
+        }
+        patience = BUSY_PAUSE;
     }
+    Err(ConnectError::Silent {
+        socket: socket.clone(),
+    })
 }
 
-async fn greet(endpoint: &Endpoint, socket: &Path) -> Result<Link, ConnectError> {
+async fn greet(endpoint: &Endpoint, socket: &Path, server: &OnceLock<u32>) -> Result<Link, ConnectError> {
     let foreign = |cause: String| ConnectError::Foreign {
         socket: socket.to_owned(),
         cause,
     };
     let stream = open(socket).await?;
-    peer::check(&stream).map_err(|error| match error {
+    let peer = peer::check(&stream).map_err(|error| match error {
         PeerError::OtherUser { .. } => foreign(error.to_string()),
         PeerError::Unknown(source) => refused(socket, source),
     })?;
+    let _ = server.set(peer.pid);
     // One that breaks off is on its way out, or was never a daemon: whoever starts one finds out.
     let mut client = speak(stream).await.map_err(|_| ConnectError::Absent)?;
     let home = endpoint.home().to_string_lossy().into_owned();

@@ -28,6 +28,7 @@ pub mod start;
 mod status;
 pub mod systemd;
 pub mod watch;
+mod working;
 
 pub use activity::{Activity, Wish};
 pub use connect::{ConnectError, Link, connect};
