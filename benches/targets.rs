@@ -20,6 +20,9 @@ use heph_tests::{Environment, heph_program, repository};
 use measure::{Sample, Series, Side, interleave, ms, ratio};
 use workspace::Shape;
 
+/// What commands find in their environment on every side: programs that set up a locale take 0.3 ms longer than ones that need not.
+const COMMAND_ENVIRONMENT: [(&str, &str); 2] = [("LANG", "C.UTF-8"), ("TZ", "UTC")];
+
 struct Options {
     pairs: usize,
     targets: usize,
@@ -185,7 +188,8 @@ impl Turbo {
         command
             .env_clear()
             .envs(self.environment.variables())
-            .env("PATH", &self.path);
+            .env("PATH", &self.path)
+            .envs(COMMAND_ENVIRONMENT);
         command
             .env("TURBO_TELEMETRY_DISABLED", "1")
             .env("DO_NOT_TRACK", "1");
@@ -225,6 +229,7 @@ impl Bare {
                 .current_dir(self.environment.path(directory))
                 .env_clear();
             command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+            command.envs(COMMAND_ENVIRONMENT);
             let one = measure::run_quiet(&mut command);
             sum.wall += one.wall;
             sum.usage.cpu += one.usage.cpu;

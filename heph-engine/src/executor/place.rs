@@ -15,7 +15,7 @@ use rustix::io::{Errno, Result};
 
 pub(super) use trash::Trash;
 
-/// A claimed directory with `ws`, `tmp` and `home` in it. The claim ends with the process, whatever happens to it.
+/// A claimed directory with `ws`, `tmp`, `home` and `list` in it. The claim ends with the process, whatever happens to it.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
@@ -23,6 +23,8 @@ pub(super) struct Place {
     ws: OwnedFd,
     tmp: OwnedFd,
     home: OwnedFd,
+    /// Files that list inputs, for commands that ask for them.
+    list: OwnedFd,
     /// Directories below `ws`; all the others of this value are implied.
     directories: BTreeSet<String>,
     stamps: Stamps,
@@ -32,8 +34,8 @@ pub(super) struct Place {
 /// looked at again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stamps {
-    /// Of `ws`, `tmp` and `home`: the last change of any kind.
-    inner: [i64; 3],
+    /// Of `ws`, `tmp`, `home` and `list`: the last change of any kind.
+    inner: [i64; 4],
     /// When the place was claimed.
     claimed: i64,
 }
@@ -91,13 +93,14 @@ impl Place {
             make(&top, name)?;
             open_directory(&top, name)
         };
-        let (ws, tmp, home) = (inner("ws")?, inner("tmp")?, inner("home")?);
+        let (ws, tmp, home, list) = (inner("ws")?, inner("tmp")?, inner("home")?, inner("list")?);
         Ok(Self {
             path,
             top,
             ws,
             tmp,
             home,
+            list,
             directories: BTreeSet::new(),
             stamps: Stamps {
                 claimed: crate::stat::now(),
@@ -139,6 +142,11 @@ impl Place {
     /// The workspace as the command sees it.
     pub(super) fn ws(&self) -> &OwnedFd {
         &self.ws
+    }
+
+    /// Where files that list inputs are put.
+    pub(super) fn list(&self) -> &OwnedFd {
+        &self.list
     }
 
     /// Makes exactly these directories below `ws`. They have to contain their parents.
@@ -244,7 +252,9 @@ mod tests {
         let wanted = ["a", "a/b", "c"].map(str::to_owned);
         place.arrange(wanted.into_iter().collect()).unwrap();
         let path = place.path().to_owned();
-        for file in ["log", "ws/x", "ws/a/x", "ws/a/b/x", "tmp/x", "home/.x"] {
+        for file in [
+            "log", "ws/x", "ws/a/x", "ws/a/b/x", "tmp/x", "home/.x", "list/SRC",
+        ] {
             std::fs::write(path.join(file), "text").unwrap();
         }
         std::fs::create_dir_all(path.join("ws/a/new/deep")).unwrap();
@@ -255,9 +265,9 @@ mod tests {
         assert!(!path.exists());
         place.arrange(["a".to_owned()].into()).unwrap();
         let path = parent.path().join("two");
-        assert_eq!(names(&path), ["home", "tmp", "ws"]);
+        assert_eq!(names(&path), ["home", "list", "tmp", "ws"]);
         assert_eq!(names(&path.join("ws")), ["a"]);
-        for empty in ["ws/a", "tmp", "home"] {
+        for empty in ["ws/a", "tmp", "home", "list"] {
             assert_eq!(names(&path.join(empty)), [""; 0], "{empty}");
         }
     }
@@ -266,7 +276,7 @@ mod tests {
     fn unusual_directories_are_not_used_again() {
         use std::os::unix::fs::PermissionsExt as _;
         let parent = tempfile::tempdir().unwrap();
-        for changed in ["", "ws", "ws/a", "tmp", "home"] {
+        for changed in ["", "ws", "ws/a", "tmp", "home", "list"] {
             let mut place = Place::claim(parent.path(), "one").unwrap();
             place.arrange(["a".to_owned()].into()).unwrap();
             let path = place.path().join(changed);

@@ -47,10 +47,8 @@ pub(super) fn stage(place: &mut Place, plan: &Plan, strict: bool, trash: Option<
     for input in others.into_iter().chain(links) {
         stage.input(place.ws(), input)?;
     }
+    stage.lists(place.list(), plan)?;
     let top = place.top();
-    if !plan.lists.is_empty() {
-        stage.lists(top, plan)?;
-    }
     if !plan.tools.is_empty() {
         stage.at("bin", "make", place::make(top, "bin"))?;
         let bin = stage.at("bin", "open", place::open_directory(top, "bin"))?;
@@ -188,9 +186,7 @@ impl Stage<'_> {
         }
     }
 
-    fn lists(&mut self, top: &OwnedFd, plan: &Plan) -> Attempt<()> {
-        self.at("list", "make", place::make(top, "list"))?;
-        let directory = self.at("list", "open", place::open_directory(top, "list"))?;
+    fn lists(&mut self, directory: &OwnedFd, plan: &Plan) -> Attempt<()> {
         for list in &plan.lists {
             if !relative::is_name(&list.name) {
                 return Err(Stop::internal(format!("{:?} is no name for a list", list.name)));
@@ -202,7 +198,7 @@ impl Stage<'_> {
             }
             let inside = format!("list/{}", list.name);
             let (mode, size) = (Mode::from_raw_mode(0o644), text.len() as u64);
-            let file = content::create_or_reuse(self.trash, &directory, &list.name, mode, size);
+            let file = content::create_or_reuse(self.trash, directory, &list.name, mode, size);
             let file = self.at(&inside, "make", file)?;
             self.at(&inside, "write", content::write_all(&file, text.as_bytes()))?;
         }

@@ -30,13 +30,18 @@ pub(super) fn sweep(place: &Place, trash: Option<&Trash>) -> Result<Stamps> {
     let before = &place.stamps;
     // The top directory is renamed between two uses, so its stamp tells nothing.
     each_entry(&place.top, &mut |name, kind| {
-        if matches!(name.to_bytes(), b"ws" | b"tmp" | b"home") {
+        if matches!(name.to_bytes(), b"ws" | b"tmp" | b"home" | b"list") {
             return Ok(false);
         }
         discard(&place.top, name, kind, trash)
     })?;
     check(&place.top)?;
-    let inner = [("ws", &place.ws), ("tmp", &place.tmp), ("home", &place.home)];
+    let inner = [
+        ("ws", &place.ws),
+        ("tmp", &place.tmp),
+        ("home", &place.home),
+        ("list", &place.list),
+    ];
     let mut stamps = Stamps::default();
     for (((name, directory), before_it), stamp) in inner.into_iter().zip(before.inner).zip(&mut stamps.inner)
     {
@@ -44,6 +49,7 @@ pub(super) fn sweep(place: &Place, trash: Option<&Trash>) -> Result<Stamps> {
         let is_touched = !before.holds(before_it, Stat::of(&stat).changed);
         match (name, is_touched) {
             ("ws", _) => sweep_below(directory, "", place, is_touched, trash)?,
+            ("list", true) => each_entry(directory, &mut |name, kind| discard(directory, name, kind, trash))?,
             (_, true) => empty(directory)?,
             (_, false) => {}
         }
