@@ -76,6 +76,7 @@ pub enum Command {
     WhyMiss(commands::why_miss::WhyMissArgs),
     Init(commands::init::InitArgs),
     Status(commands::status::StatusArgs),
+    Stats(commands::stats::StatsArgs),
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Daemon(commands::daemon::DaemonArgs),
     #[command(subcommand_required = true, arg_required_else_help = true)]

@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 use crate::context::Context;
 use crate::error::{CommandError, Result};
-use crate::local::program;
+use crate::local::{keeper, program};
 use crate::workspace::Workspace;
 
 /// Why there is no daemon where the home cannot be written.
@@ -240,6 +240,7 @@ fn host(workspace: &Workspace, jobs: u32) -> Result<Connection> {
         jobs: if jobs == 0 { cores() } else { jobs },
         build: build().name.clone(),
         watching: None,
+        keeper: keeper(),
     };
     let engine = Engine::open(options).map_err(|error| {
         CommandError::fault(format!(

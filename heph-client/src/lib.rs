@@ -33,7 +33,7 @@ mod workspace;
 /// The program: parses the command line, runs the command, says what went wrong, and gives the exit code.
 pub fn main() -> ExitCode {
     raw_allocator::configure();
-    local::supervise_if_asked();
+    local::serve_if_asked();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

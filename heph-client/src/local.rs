@@ -1,10 +1,12 @@
 //! This machine's hands: what the service decides is run and written here.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use heph_engine::engine::keep_history;
 use heph_engine::executor::{self, Cancel, Control, ExecutorOptions, Proxies};
 use heph_proto::report::Outcome;
 use heph_proto::{Cancelled, Failed, FailureKind, Plan, Report, WriteTree, Written};
@@ -17,14 +19,29 @@ use crate::workspace::Workspace;
 /// First argument of a process that looks after the commands of another one.
 const SUPERVISE: &str = "__supervise";
 
-/// Looks after commands until the process ends, when it was started for that.
-pub fn supervise_if_asked() {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == SUPERVISE)
-    {
+/// First argument of a process that takes runs into the history; the second one says where that is.
+const KEEP: &str = "__keep-history";
+
+/// Does, until the process ends, what it was started for by another process of heph, if it was.
+pub fn serve_if_asked() {
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(first) = arguments.next() else {
+        return;
+    };
+    if first == SUPERVISE {
         executor::supervise();
     }
+    if first == KEEP
+        && let Some(directory) = arguments.next()
+    {
+        let kept = keep_history(Path::new(&directory));
+        std::process::exit(if kept.is_ok() { 0 } else { 1 });
+    }
+}
+
+/// Program and arguments that take runs into the history.
+pub fn keeper() -> Vec<OsString> {
+    vec![program().into(), KEEP.into()]
 }
 
 /// Runs plans in sandboxes below the home.

@@ -4,7 +4,7 @@ use heph_daemon::connect::{is_cut_off, is_going_away};
 use heph_proto::heph_client::HephClient;
 use heph_proto::inspect_request::What as Look;
 use heph_proto::maintain_request::What as Work;
-use heph_proto::{InspectRequest, MaintainRequest, RunError};
+use heph_proto::{HistoryReply, HistoryRequest, InspectRequest, MaintainRequest, RunError};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
@@ -56,7 +56,19 @@ pub fn maintain(context: &Context, workspace: &Workspace, what: Work) -> Result<
     document(&reply.json, reply.error)
 }
 
-/// The same over a connection that is there.
+/// Looks into the history.
+pub fn history(context: &Context, workspace: &Workspace, request: &HistoryRequest) -> Result<HistoryReply> {
+    let connector = Connector::new(context)?;
+    let reply = runtime()?.block_on(ask(connector, context, workspace, async |client| {
+        client.history(request.clone()).await
+    }))?;
+    match reply.failure.as_str() {
+        "" => Ok(reply),
+        failure => Err(CommandError::fault(format!("failed to {failure}"))),
+    }
+}
+
+/// As [`maintain`], over a connection that is there.
 pub async fn work(client: &mut HephClient<Channel>, workspace: &Workspace, what: Work) -> Result<Value> {
     let reply = client.maintain(maintenance(workspace, what)).await?.into_inner();
     document(&reply.json, reply.error)

@@ -44,6 +44,8 @@ pub struct Options {
     pub listener: Option<UnixListener>,
     /// Who wants to be told that it is ready (`NOTIFY_SOCKET`).
     pub notify: Option<OsString>,
+    /// Program and arguments that look after the history; see [`EngineOptions::keeper`].
+    pub keeper: Vec<OsString>,
     /// Gives memory back that is free, once nobody has used the daemon for a while.
     pub trim: fn(),
 }
@@ -141,6 +143,7 @@ impl Daemon {
             jobs: options.jobs,
             build: options.build.name.clone(),
             watching: Some(Arc::new(Watchers::new(endpoint.directory().join("cookies")))),
+            keeper: options.keeper,
         });
         let engine = engine.map_err(|source| DaemonError::Store {
             home: options.home.clone(),
@@ -307,7 +310,11 @@ fn succeed(endpoint: &Endpoint, build: Build, pinned: Option<String>) {
 
 async fn save(engine: &Arc<Engine>) {
     let engine = Arc::clone(engine);
-    if let Err(error) = tokio::task::spawn_blocking(move || engine.save_all()).await {
+    let saved = tokio::task::spawn_blocking(move || {
+        engine.save_all();
+        engine.history().take_in();
+    });
+    if let Err(error) = saved.await {
         tracing::warn!("what is known of the workspaces could not be saved: {error}");
     }
 }

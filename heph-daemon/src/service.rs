@@ -8,9 +8,9 @@ use heph_engine::engine::{Asked, Engine};
 use heph_engine::run::Message;
 use heph_proto::heph_server::Heph;
 use heph_proto::{
-    HelloReply, HelloRequest, InspectReply, InspectRequest, MaintainReply, MaintainRequest, Notice,
-    NoticeLevel, Problem, RunError, RunEvent, RunRequest, StatusReply, StatusRequest, StopEvent, StopRequest,
-    run_event, run_request,
+    HelloReply, HelloRequest, HistoryReply, HistoryRequest, InspectReply, InspectRequest, MaintainReply,
+    MaintainRequest, Notice, NoticeLevel, Problem, RunError, RunEvent, RunRequest, StatusReply,
+    StatusRequest, StopEvent, StopRequest, run_event, run_request,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
@@ -195,6 +195,17 @@ impl Heph for Service {
         }))
     }
 
+    async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {
+        let request = request.into_inner();
+        let answer = self
+            .blocking(move |engine| engine.history().ask(&request))
+            .await?;
+        Ok(Response::new(answer.unwrap_or_else(|error| HistoryReply {
+            failure: error.to_string(),
+            ..HistoryReply::default()
+        })))
+    }
+
     async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         let service = self.clone();
         // Answered also by one that goes.
@@ -301,10 +312,12 @@ impl Service {
         if !self.engine.stays() {
             // The client waits for the end of the stream: until what was learnt is on disk.
             self.rest(start.workspace.as_ref());
+            self.engine.history().write_down();
             return;
         }
         drop(events);
         // Still counted: its client is done, its daemon is not.
+        self.engine.history().write_down_and_gather();
         self.rest(start.workspace.as_ref());
         drop(running);
     }

@@ -1,22 +1,29 @@
 //! The engine of one coordinator: its store, its locks, and the workspaces that are warm.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
-use heph_cache::{LockBackend as StoreLock, MemoryOptions, Store, StoreError, StoreOptions};
+use heph_cache::{
+    History, LockBackend as StoreLock, MemoryOptions, Store, StoreError, StoreOptions, history,
+};
 use heph_common::config::{Config, LockBackend};
 use heph_common::query::Query;
 use heph_common::{Digest, Exit};
-use heph_proto::{Finished, RunError, RunEvent, SandboxMode, Start, Summary, run_event};
+use heph_proto::{Finished, RunError, RunEvent, RunRecord, SandboxMode, Start, Summary, run_event};
 
 use crate::problem::{Problem, Problems};
+use crate::run::deeds::Deeds;
 use crate::run::{Message, Outcome, Run, Services};
 use crate::slots::Slots;
 use crate::watch::Watching;
 use crate::workspace::snapshot;
 use crate::workspace::{Request, Workspace, settings_digest};
+
+pub use heph_cache::history::keep as keep_history;
 
 /// What is needed to open an engine.
 #[derive(Clone, Debug)]
@@ -31,6 +38,8 @@ pub struct EngineOptions {
     pub build: String,
     /// Watches workspaces, for an engine that outlives a run.
     pub watching: Option<Arc<dyn Watching>>,
+    /// Program and arguments that call [`keep_history`]; empty to look after the history in this process.
+    pub keeper: Vec<OsString>,
 }
 
 /// Store, locks and warm workspaces of one home.
@@ -38,6 +47,7 @@ pub struct EngineOptions {
 pub struct Engine {
     options: EngineOptions,
     services: Services,
+    history: History,
     workspaces: Mutex<Workspaces>,
 }
 
@@ -77,7 +87,9 @@ impl Engine {
             slots: Arc::new(Slots::new(options.jobs)),
             flights: Arc::default(),
         };
+        let state = state_of(&options);
         Ok(Self {
+            history: History::new(state, options.keeper.clone()),
             options,
             services,
             workspaces: Mutex::default(),
@@ -121,10 +133,12 @@ impl Engine {
     }
 
     fn snapshot_file(&self, root: &Path, settings: Digest) -> PathBuf {
-        let state = heph_common::home::Home::at(&self.options.home)
-            .state_dir()
-            .join(&self.options.build);
-        snapshot::file(&state, root, settings)
+        snapshot::file(&state_of(&self.options), root, settings)
+    }
+
+    /// What was run in its home.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Whether it outlives its runs: then what it knows stays in memory, and is saved when it ends.
@@ -177,7 +191,8 @@ impl Engine {
         inbox: &Receiver<Message>,
         events: &dyn Fn(RunEvent),
     ) {
-        if let Err(problems) = self.try_run(start, own, inbox, events) {
+        let began = Began::now();
+        if let Err(problems) = self.try_run(start, &began, (own, inbox), events) {
             let exit = exit_of(&problems);
             let error = wire_error(exit, problems);
             let finished = Finished {
@@ -185,6 +200,7 @@ impl Engine {
                 summary: Some(Summary::default()),
                 error: Some(error),
             };
+            self.note(start, &began, &finished, Deeds::default());
             events(RunEvent {
                 event: Some(run_event::Event::Finished(finished)),
             });
@@ -194,8 +210,8 @@ impl Engine {
     fn try_run(
         &self,
         start: &Start,
-        own: Sender<Message>,
-        inbox: &Receiver<Message>,
+        began: &Began,
+        (own, inbox): (Sender<Message>, &Receiver<Message>),
         events: &dyn Fn(RunEvent),
     ) -> Result<(), Problems> {
         let asked = Asked::read(start.workspace.as_ref())?;
@@ -212,13 +228,43 @@ impl Engine {
             lasts,
             settled,
             finished,
+            deeds,
         } = Run::new(&prepared, start, &self.services, (own, inbox), events).run();
         lock(&workspace).remember(prepared, lasts, settled);
+        self.note(start, began, &finished, deeds);
         events(RunEvent {
             event: Some(run_event::Event::Finished(finished)),
         });
         drop(live);
         Ok(())
+    }
+
+    /// For the history, which writes it down after the answer.
+    fn note(&self, start: &Start, began: &Began, finished: &Finished, deeds: Deeds) {
+        // What only looks, or is a person's own work, says nothing of builds.
+        if start.dry_run || start.shell {
+            return;
+        }
+        let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let root = start.workspace.as_ref().map(|of| of.root.clone());
+        let mut record = RunRecord {
+            id: String::new(),
+            started_unix_ms: began.unix_ms,
+            duration_us: us(began.at.elapsed()),
+            root: root.unwrap_or_default(),
+            selector: start.selector.clone(),
+            daemon: self.stays(),
+            sandbox: deeds.sandbox.into(),
+            exit_code: finished.exit_code,
+            summary: finished.summary,
+            uncached: deeds.uncached,
+            command_us: us(deeds.commands),
+            saved_us: us(deeds.saved),
+            executions: deeds.executions,
+            more_executions: 0,
+        };
+        history::identify(&mut record);
+        self.history.note(record);
     }
 
     /// What a request says, in the engine's words.
@@ -266,6 +312,28 @@ impl Asked {
             identity: hasher.finalize().into(),
         })
     }
+}
+
+/// When a run began.
+struct Began {
+    at: Instant,
+    unix_ms: u64,
+}
+
+impl Began {
+    fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            at: Instant::now(),
+            unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Where what one build remembers for itself lies.
+fn state_of(options: &EngineOptions) -> PathBuf {
+    let state = heph_common::home::Home::at(&options.home).state_dir();
+    state.join(&options.build)
 }
 
 fn store_options(config: &Config) -> StoreOptions {

@@ -140,7 +140,7 @@ impl Look<'_> {
             What::Miss(miss) => {
                 let query = Query::Addr(address(&miss.address)?);
                 let prepared = self.prepare(&shared, &query.to_string(), &miss.address)?;
-                miss::miss(&prepared, self.engine.store())
+                miss::miss(&prepared, self.engine.store(), self.engine.history())
             }
             What::Validate(query) => {
                 let request = self.request(&query.selector);

@@ -248,6 +248,7 @@ fn why_miss_names_the_file_the_variable_and_the_command() {
         exit 0
         --- stdout
         //lib:lib would not run: there is a result for its key <digest>
+          last executed <time> ago in run <digest> of //..., since there was no earlier result
     "#);
     env.write("lib/lib.txt", "changed\n");
     let differs = status();
@@ -259,6 +260,7 @@ fn why_miss_names_the_file_the_variable_and_the_command() {
         --- stdout
         //lib:lib would run: its key differs from the one made <time> ago
           changed  input lib/lib.txt (<digest> -> <digest>)
+          last executed <time> ago in run <digest> of //..., since there was no earlier result
     "#);
     env.write("lib/lib.txt", "l\n");
     env.write(

@@ -6,12 +6,12 @@ use std::process::Command;
 use heph_tests::{Environment, Mode, files_below, needs, program};
 
 /// A file system of its own, unmounted at the end.
-struct Mounted {
+pub(crate) struct Mounted {
     directory: tempfile::TempDir,
 }
 
 impl Mounted {
-    fn at(&self) -> PathBuf {
+    pub(crate) fn at(&self) -> PathBuf {
         self.directory.path().join("at")
     }
 
@@ -23,7 +23,7 @@ impl Mounted {
         mounted.then_some(Self { directory })
     }
 
-    fn tmpfs(options: &str) -> Option<Self> {
+    pub(crate) fn tmpfs(options: &str) -> Option<Self> {
         Self::new(|_, at| run("mount", &["-t", "tmpfs", "-o", options, "tmpfs", text(at)]))
     }
 

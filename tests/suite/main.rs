@@ -15,6 +15,7 @@ mod documentation;
 mod drivers;
 mod file_systems;
 mod hello;
+mod history;
 mod host_tools;
 mod incremental;
 mod interrupt;

@@ -17,6 +17,7 @@ pub mod init;
 pub mod inspect;
 pub mod query;
 pub mod run;
+pub mod stats;
 pub mod status;
 pub mod tool;
 pub mod validate;
@@ -33,6 +34,7 @@ pub fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::WhyMiss(args) => why_miss::run(context, &args),
         Command::Init(args) => init::run(context, &args),
         Command::Daemon(args) => daemon::run(context, &args),
+        Command::Stats(args) => stats::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Cache(args) => cache::run(context, args),
         Command::Tool(args) => tool::run(context, args),

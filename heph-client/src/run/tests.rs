@@ -9,9 +9,9 @@ use heph_proto::heph_server::{Heph, HephServer};
 use heph_proto::run_event::Event as Told;
 use heph_proto::run_request::Request as Asked;
 use heph_proto::{
-    Completed, Execute, Failed, Finished, HelloReply, HelloRequest, InspectReply, InspectRequest,
-    MaintainReply, MaintainRequest, Plan, Report, RunEvent, RunRequest, Start, StatusReply, StatusRequest,
-    StopEvent, StopRequest, WriteTree, Written, report,
+    Completed, Execute, Failed, Finished, HelloReply, HelloRequest, HistoryReply, HistoryRequest,
+    InspectReply, InspectRequest, MaintainReply, MaintainRequest, Plan, Report, RunEvent, RunRequest, Start,
+    StatusReply, StatusRequest, StopEvent, StopRequest, WriteTree, Written, report,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -82,6 +82,10 @@ impl Heph for Script {
     }
 
     async fn maintain(&self, _: Request<MaintainRequest>) -> Result<Response<MaintainReply>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn history(&self, _: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -1,12 +1,10 @@
 //! Keys, digests, and why they differ.
 
-use std::time::{Duration, SystemTime};
-
 use serde_json::Value;
 
-use super::{each_target, list_of, number_of, short, text_of};
+use super::history::ago;
+use super::{each_target, list_of, short, text_of};
 use crate::terminal::Style;
-use crate::words;
 
 /// The parts of keys.
 pub fn hashin(document: &Value, style: Style) -> String {
@@ -80,19 +78,33 @@ pub fn why_miss(document: &Value, style: Style) -> String {
         text.push_str(&line);
         text.push('\n');
     }
-    text + &missing(document)
+    text + &missing(document) + &last_execution(&document["last_execution"])
 }
 
 fn made(document: &Value) -> String {
-    let then =
-        SystemTime::UNIX_EPOCH + Duration::from_millis(number_of(&document["nearest"]["created_unix_ms"]));
-    match SystemTime::now().duration_since(then) {
-        Ok(ago) => format!(
-            "{} ago",
-            words::duration(Duration::from_secs(ago.as_secs().max(1)))
-        ),
-        Err(_) => "just now".to_owned(),
+    ago(&document["nearest"]["created_unix_ms"])
+}
+
+/// When it was executed last, and why, as far as the run knew.
+fn last_execution(last: &Value) -> String {
+    if last.is_null() {
+        return String::new();
     }
+    let why = match text_of(&last["reason"]) {
+        "new" => ", since there was no earlier result",
+        "changed" => ", since its key differed",
+        "forced" => ", since it was forced",
+        "uncached" => ", since its results are not kept",
+        "gone" => ", since its result was gone",
+        _ => "",
+    };
+    format!(
+        "  last executed {} in run {} of {}{why}{}\n",
+        ago(&last["started_unix_ms"]),
+        text_of(&last["run"]),
+        text_of(&last["selector"]),
+        if last["failed"] == true { "; it failed" } else { "" },
+    )
 }
 
 fn missing(target: &Value) -> String {

@@ -3,11 +3,13 @@
 use serde_json::Value;
 
 mod graph;
+mod history;
 mod key;
 mod store;
 mod target;
 
 pub use graph::{dot, edges, path};
+pub use history::history;
 pub use key::{hashin, hashout, why_miss};
 pub use store::{result, statistics};
 pub use target::{config, definition, functions, labels, outputs, packages, spec, states};

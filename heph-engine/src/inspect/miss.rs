@@ -1,7 +1,8 @@
 //! Why a target would run: what its key has that no earlier one had.
 
-use heph_cache::Store;
+use heph_cache::{History, Store};
 use heph_common::Digest;
+use heph_proto::{ExecutionReason, HistoryRequest, LastExecution};
 use serde::Serialize;
 
 use super::walk::{Knowledge, Walk};
@@ -20,6 +21,17 @@ struct Miss {
     nearest: Option<Nearest>,
     differences: Vec<Difference>,
     missing: Vec<String>,
+    last_execution: Option<Executed>,
+}
+
+#[derive(Serialize)]
+struct Executed {
+    run: String,
+    selector: String,
+    started_unix_ms: u64,
+    wall_us: u64,
+    reason: Option<&'static str>,
+    failed: bool,
 }
 
 #[derive(Serialize)]
@@ -54,7 +66,7 @@ impl From<Change> for Difference {
 }
 
 /// Why the selected target would run.
-pub(super) fn miss(prepared: &Prepared, store: &Store) -> Answer {
+pub(super) fn miss(prepared: &Prepared, store: &Store, history: &History) -> Answer {
     let walk = Walk::new(prepared, store)?;
     let id = *prepared
         .selected
@@ -70,6 +82,7 @@ pub(super) fn miss(prepared: &Prepared, store: &Store) -> Answer {
     let (key, parts) = walk.key(id)?;
     let missing = walk.missing(id);
     let address = definition.address.to_string();
+    let may_run = prepared.graph.node(id).is_action();
     let mut document = Miss {
         version: VERSION,
         status: "hit",
@@ -77,6 +90,9 @@ pub(super) fn miss(prepared: &Prepared, store: &Store) -> Answer {
         nearest: None,
         differences: Vec::new(),
         missing: missing.iter().map(ToString::to_string).collect(),
+        last_execution: may_run
+            .then(|| last_execution(history, prepared, &address))
+            .flatten(),
         address,
     };
     if !definition.cache.enabled {
@@ -107,4 +123,39 @@ pub(super) fn miss(prepared: &Prepared, store: &Store) -> Answer {
         }
     }
     json(&document)
+}
+
+/// When the target was executed last. The history may be lost: then that is not known.
+fn last_execution(history: &History, prepared: &Prepared, address: &str) -> Option<Executed> {
+    let request = HistoryRequest {
+        root: prepared.root.to_string_lossy().into_owned(),
+        address: address.to_owned(),
+        ..HistoryRequest::default()
+    };
+    let reply = history.ask(&request);
+    let LastExecution { run, execution } = reply
+        .inspect_err(|error| tracing::warn!("failed to {error}"))
+        .ok()?
+        .last_execution?;
+    let (run, execution) = (run?, execution?);
+    Some(Executed {
+        run: run.id,
+        selector: run.selector,
+        started_unix_ms: run.started_unix_ms,
+        wall_us: execution.wall_us,
+        reason: reason(execution.reason()),
+        failed: execution.failed,
+    })
+}
+
+/// Why a target was executed, as documents say it.
+fn reason(reason: ExecutionReason) -> Option<&'static str> {
+    match reason {
+        ExecutionReason::Unspecified => None,
+        ExecutionReason::New => Some("new"),
+        ExecutionReason::Changed => Some("changed"),
+        ExecutionReason::Forced => Some("forced"),
+        ExecutionReason::Uncached => Some("uncached"),
+        ExecutionReason::Gone => Some("gone"),
+    }
 }

@@ -132,29 +132,28 @@ impl Run<'_> {
         };
         let (key, parts) = action_key(node, &gathered, surroundings);
         if usable && let Some(manifest) = self.look_up(node, &key) {
-            return self.have(id, self.last_of(pre_key, key, &manifest), TargetOutcome::Local);
+            return self.hit(id, (pre_key, key), &manifest);
         }
         if self.start.dry_run {
             return self.would_run(id, node, &key, &parts);
         }
-        self.keys.insert(
-            id,
-            Keyed {
-                pre_key,
-                key,
-                parts,
-                lead: None,
-                lock: None,
-                unlocked: false,
-            },
-        );
+        let keyed = Keyed {
+            pre_key,
+            key,
+            parts,
+            lead: None,
+            lock: None,
+            unlocked: false,
+        };
+        self.note_reason(id, &keyed);
+        self.keys.insert(id, keyed);
         if matches!(node.definition.action, Action::TextFile(_)) {
             return self.write_text(id, node);
         }
         self.enqueue(id);
     }
 
-    fn last(&self, id: Id) -> Option<&Arc<Last>> {
+    pub(super) fn last(&self, id: Id) -> Option<&Arc<Last>> {
         self.lasts.get(&id).or_else(|| self.prepared.lasts.get(&id))
     }
 
@@ -266,7 +265,7 @@ impl Run<'_> {
         if !self.tasks.get(id).forced
             && let Some(manifest) = self.look_up(node, &key)
         {
-            return self.have(id, self.last_of(pre_key, key, &manifest), TargetOutcome::Local);
+            return self.hit(id, (pre_key, key), &manifest);
         }
         self.enqueue(id);
     }
@@ -323,7 +322,7 @@ impl Run<'_> {
         let Some(manifest) = self.look_up(node, &key) else {
             return false;
         };
-        self.have(id, self.last_of(pre_key, key, &manifest), TargetOutcome::Local);
+        self.hit(id, (pre_key, key), &manifest);
         true
     }
 
@@ -575,6 +574,13 @@ impl Run<'_> {
         self.lasts.insert(id, Arc::clone(&last));
         self.keys.remove(&id);
         self.deliver(id, Arc::clone(&last.product), outcome);
+    }
+
+    /// The store has the result of a target.
+    fn hit(&mut self, id: Id, (pre_key, key): (Digest, Digest), manifest: &Manifest) {
+        self.witness.hit(manifest.duration);
+        let last = self.last_of(pre_key, key, manifest);
+        self.have(id, last, TargetOutcome::Local);
     }
 
     /// A target has its product: into the tree, where it belongs there, and on to its dependants.

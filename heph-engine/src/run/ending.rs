@@ -325,8 +325,10 @@ impl Run<'_> {
             summary: Some(summary),
             error: None,
         };
+        let deeds = self.deeds();
         let settled = self.settled(&summary);
         Outcome {
+            deeds,
             settled,
             lasts: self.lasts.into_iter().collect(),
             finished,

@@ -5,6 +5,7 @@
 
 mod action;
 mod codegen;
+pub mod deeds;
 mod ending;
 mod publish;
 pub mod task;
@@ -30,6 +31,7 @@ use crate::product::Product;
 use crate::slots::{Held, Wanted};
 use crate::surroundings::Surroundings;
 use crate::workspace::{Affected, Leaves, Settled};
+use deeds::{Deeds, Witness};
 use task::{State, Tasks};
 
 /// A graph that is ready to run: checked against the disk, selected, in order.
@@ -114,6 +116,8 @@ pub struct Outcome {
     pub settled: Option<Settled>,
     /// The last event, to be sent when what was learnt is kept.
     pub finished: Finished,
+    /// What it did, for the history.
+    pub deeds: Deeds,
 }
 
 /// A run in progress.
@@ -155,6 +159,7 @@ pub struct Run<'a> {
     writing: HashMap<u64, Writing>,
     /// Microseconds that commands took.
     wall: HashMap<Id, u64>,
+    witness: Witness,
     /// Set when the run ends, for threads that wait in its place.
     finished: Arc<AtomicBool>,
     /// Keeps as many slots as were asked for.
@@ -237,6 +242,7 @@ impl<'a> Run<'a> {
             told: HashSet::new(),
             writing: HashMap::new(),
             wall: HashMap::new(),
+            witness: Witness::default(),
             finished: Arc::new(AtomicBool::new(false)),
             _wanted: services.slots.want(start.jobs),
             prepared,

@@ -33,6 +33,7 @@ impl Run<'_> {
         if report.sandbox() == SandboxMode::Standard {
             self.say_not_isolated();
         }
+        self.witness.isolated(report.sandbox());
         let mut collected = Collected::default();
         for produced in completed.outputs {
             if let Err(problem) = collected.add(produced) {

@@ -109,6 +109,7 @@ impl Bench {
             jobs: 2,
             build: "test".to_owned(),
             watching: self.watching.clone(),
+            keeper: Vec::new(),
         })
         .unwrap()
     }

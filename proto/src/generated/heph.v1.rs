@@ -573,6 +573,221 @@ impl FailureKind {
         }
     }
 }
+/// Counts of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Summary {
+    #[prost(uint64, tag = "1")]
+    pub total: u64,
+    #[prost(uint64, tag = "2")]
+    pub up_to_date: u64,
+    #[prost(uint64, tag = "3")]
+    pub local: u64,
+    #[prost(uint64, tag = "4")]
+    pub remote: u64,
+    #[prost(uint64, tag = "5")]
+    pub executed: u64,
+    #[prost(uint64, tag = "6")]
+    pub failed: u64,
+    #[prost(uint64, tag = "7")]
+    pub skipped: u64,
+    #[prost(uint64, tag = "8")]
+    pub cancelled: u64,
+}
+/// One run that has ended, as the history keeps it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunRecord {
+    /// 12 hex digits.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// When it began, in milliseconds since 1970.
+    #[prost(uint64, tag = "2")]
+    pub started_unix_ms: u64,
+    /// Microseconds from its request to its last event.
+    #[prost(uint64, tag = "3")]
+    pub duration_us: u64,
+    /// Root of its workspace.
+    #[prost(string, tag = "4")]
+    pub root: ::prost::alloc::string::String,
+    /// The selection as the user wrote it.
+    #[prost(string, tag = "5")]
+    pub selector: ::prost::alloc::string::String,
+    /// Whether a daemon coordinated it, rather than the client's own process.
+    #[prost(bool, tag = "6")]
+    pub daemon: bool,
+    /// The weakest isolation that any of its commands had; unspecified when none ran.
+    #[prost(enumeration = "SandboxMode", tag = "7")]
+    pub sandbox: i32,
+    /// One of the documented exit codes.
+    #[prost(int32, tag = "8")]
+    pub exit_code: i32,
+    #[prost(message, optional, tag = "9")]
+    pub summary: ::core::option::Option<Summary>,
+    /// Of the executed targets, those whose results are not kept.
+    #[prost(uint64, tag = "10")]
+    pub uncached: u64,
+    /// Microseconds that the commands took, each by itself.
+    #[prost(uint64, tag = "11")]
+    pub command_us: u64,
+    /// Microseconds that the commands took whose results came from a cache instead (what was up to date does not count).
+    #[prost(uint64, tag = "12")]
+    pub saved_us: u64,
+    /// Targets that were executed, slowest first; of many only the slowest.
+    #[prost(message, repeated, tag = "13")]
+    pub executions: ::prost::alloc::vec::Vec<Execution>,
+    /// Targets that were executed and are not among `executions`.
+    #[prost(uint64, tag = "14")]
+    pub more_executions: u64,
+}
+/// A target's command was run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Execution {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// Microseconds; 0 where no command was needed.
+    #[prost(uint64, tag = "2")]
+    pub wall_us: u64,
+    #[prost(enumeration = "ExecutionReason", tag = "3")]
+    pub reason: i32,
+    #[prost(bool, tag = "4")]
+    pub failed: bool,
+}
+/// A look into the history of this build of heph.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryRequest {
+    /// Only runs of this workspace root; empty for all.
+    #[prost(string, tag = "1")]
+    pub root: ::prost::alloc::string::String,
+    /// Only runs that began then or later, in milliseconds since 1970.
+    #[prost(uint64, tag = "2")]
+    pub since_unix_ms: u64,
+    /// How many runs and targets are listed.
+    #[prost(uint32, tag = "3")]
+    pub listed: u32,
+    /// Only when this target of `root` was executed last; empty for statistics.
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+}
+/// The answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HistoryReply {
+    #[prost(message, optional, tag = "1")]
+    pub totals: ::core::option::Option<HistoryTotals>,
+    /// The last runs, latest first; without their executions.
+    #[prost(message, repeated, tag = "2")]
+    pub runs: ::prost::alloc::vec::Vec<RunRecord>,
+    /// Targets whose commands take longest, by the mean, slowest first.
+    #[prost(message, repeated, tag = "3")]
+    pub slowest: ::prost::alloc::vec::Vec<TargetTotals>,
+    /// Targets that are executed most often, most often first.
+    #[prost(message, repeated, tag = "4")]
+    pub most_often: ::prost::alloc::vec::Vec<TargetTotals>,
+    /// Where an address was asked for and the run that executed it last is known.
+    #[prost(message, optional, tag = "5")]
+    pub last_execution: ::core::option::Option<LastExecution>,
+    /// What went wrong without costing the answer, for the log.
+    #[prost(string, repeated, tag = "6")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why there is no answer; empty when there is one.
+    #[prost(string, tag = "7")]
+    pub failure: ::prost::alloc::string::String,
+}
+/// Sums over runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryTotals {
+    #[prost(uint64, tag = "1")]
+    pub runs: u64,
+    /// Of these, with an exit code other than 0.
+    #[prost(uint64, tag = "2")]
+    pub failed_runs: u64,
+    /// Of these, by a daemon.
+    #[prost(uint64, tag = "3")]
+    pub daemon_runs: u64,
+    /// When the first of them began, in milliseconds since 1970; 0 when there is none.
+    #[prost(uint64, tag = "4")]
+    pub first_unix_ms: u64,
+    /// Microseconds that they took.
+    #[prost(uint64, tag = "5")]
+    pub duration_us: u64,
+    #[prost(uint64, tag = "6")]
+    pub command_us: u64,
+    #[prost(uint64, tag = "7")]
+    pub saved_us: u64,
+    #[prost(message, optional, tag = "8")]
+    pub targets: ::core::option::Option<Summary>,
+    #[prost(uint64, tag = "9")]
+    pub uncached: u64,
+}
+/// Sums over the executions of a target.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TargetTotals {
+    /// Root of its workspace.
+    #[prost(string, tag = "1")]
+    pub root: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub executions: u64,
+    #[prost(uint64, tag = "4")]
+    pub failures: u64,
+    /// Microseconds of all its commands.
+    #[prost(uint64, tag = "5")]
+    pub wall_us: u64,
+    #[prost(uint64, tag = "6")]
+    pub slowest_us: u64,
+}
+/// When a target was executed last.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LastExecution {
+    /// The run; without its executions.
+    #[prost(message, optional, tag = "1")]
+    pub run: ::core::option::Option<RunRecord>,
+    #[prost(message, optional, tag = "2")]
+    pub execution: ::core::option::Option<Execution>,
+}
+/// Why a target was executed, as far as a run knows without asking the store more than it has to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ExecutionReason {
+    Unspecified = 0,
+    /// The workspace knew of no earlier result.
+    New = 1,
+    /// Something that its key is made of is not what it was.
+    Changed = 2,
+    /// Earlier results were to be ignored.
+    Forced = 3,
+    /// Its results are not kept.
+    Uncached = 4,
+    /// Its result is no longer in the store, or was made in weaker isolation than is asked for.
+    Gone = 5,
+}
+impl ExecutionReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EXECUTION_REASON_UNSPECIFIED",
+            Self::New => "EXECUTION_REASON_NEW",
+            Self::Changed => "EXECUTION_REASON_CHANGED",
+            Self::Forced => "EXECUTION_REASON_FORCED",
+            Self::Uncached => "EXECUTION_REASON_UNCACHED",
+            Self::Gone => "EXECUTION_REASON_GONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EXECUTION_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "EXECUTION_REASON_NEW" => Some(Self::New),
+            "EXECUTION_REASON_CHANGED" => Some(Self::Changed),
+            "EXECUTION_REASON_FORCED" => Some(Self::Forced),
+            "EXECUTION_REASON_UNCACHED" => Some(Self::Uncached),
+            "EXECUTION_REASON_GONE" => Some(Self::Gone),
+            _ => None,
+        }
+    }
+}
 /// Who calls.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HelloRequest {
@@ -1028,26 +1243,6 @@ pub struct Finished {
     #[prost(message, optional, tag = "3")]
     pub error: ::core::option::Option<RunError>,
 }
-/// Counts of a run.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Summary {
-    #[prost(uint64, tag = "1")]
-    pub total: u64,
-    #[prost(uint64, tag = "2")]
-    pub up_to_date: u64,
-    #[prost(uint64, tag = "3")]
-    pub local: u64,
-    #[prost(uint64, tag = "4")]
-    pub remote: u64,
-    #[prost(uint64, tag = "5")]
-    pub executed: u64,
-    #[prost(uint64, tag = "6")]
-    pub failed: u64,
-    #[prost(uint64, tag = "7")]
-    pub skipped: u64,
-    #[prost(uint64, tag = "8")]
-    pub cancelled: u64,
-}
 /// An error of a request as a whole: wrong BUILD file, cycle, nothing matched.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RunError {
@@ -1476,6 +1671,25 @@ pub mod heph_client {
             req.extensions_mut().insert(GrpcMethod::new("heph.v1.Heph", "Maintain"));
             self.inner.unary(req, path, codec).await
         }
+        /// What was run before: statistics, and when a target was executed last.
+        pub async fn history(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HistoryRequest>,
+        ) -> std::result::Result<tonic::Response<super::HistoryReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/heph.v1.Heph/History");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("heph.v1.Heph", "History"));
+            self.inner.unary(req, path, codec).await
+        }
         /// What the coordinator is and what it does at the moment.
         pub async fn status(
             &mut self,
@@ -1560,6 +1774,11 @@ pub mod heph_server {
             &self,
             request: tonic::Request<super::MaintainRequest>,
         ) -> std::result::Result<tonic::Response<super::MaintainReply>, tonic::Status>;
+        /// What was run before: statistics, and when a target was executed last.
+        async fn history(
+            &self,
+            request: tonic::Request<super::HistoryRequest>,
+        ) -> std::result::Result<tonic::Response<super::HistoryReply>, tonic::Status>;
         /// What the coordinator is and what it does at the moment.
         async fn status(
             &self,
@@ -1813,6 +2032,49 @@ pub mod heph_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = MaintainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/heph.v1.Heph/History" => {
+                    #[allow(non_camel_case_types)]
+                    struct HistorySvc<T: Heph>(pub Arc<T>);
+                    impl<T: Heph> tonic::server::UnaryService<super::HistoryRequest>
+                    for HistorySvc<T> {
+                        type Response = super::HistoryReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HistoryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Heph>::history(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HistorySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

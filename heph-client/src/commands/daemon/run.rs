@@ -84,6 +84,7 @@ fn options(context: &Context) -> Options {
         places: super::places(context),
         listener: None,
         notify: None,
+        keeper: crate::local::keeper(),
         trim: crate::raw_allocator::trim,
     }
 }
