@@ -51,10 +51,16 @@ fn what_a_deleted_target_left_is_no_source_and_may_be_overwritten() {
     assert_eq!(env.read("gen.txt"), "again\n", "nobody's work is lost");
     env.write("BUILD", all);
     env.build("//...");
+    assert_eq!(shows(), "a\n");
     env.write("gen.txt", "by hand\n");
+    assert_eq!(shows(), "a\nby hand\n", "what a person writes is a source");
     env.write("BUILD", format!("{}{all}", generator("third", "again")));
     env.heph(["run", "//:third"]).run().exits(1).says("gen.txt");
     assert_eq!(env.read("gen.txt"), "by hand\n");
+    assert_eq!(shows(), "a\n", "a target makes it");
+    env.write("gen.txt", "again\n");
+    env.write("BUILD", all);
+    assert_eq!(shows(), "a\n", "it is what heph wrote once more");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
+use heph_common::Digest;
+
 use super::trusted::Suspects;
 use super::{Directory, Package, Workspace, in_parallel};
 use crate::build_file::{Observation, ReadFile};
@@ -71,20 +73,42 @@ impl Workspace {
     }
 
     /// Takes over which files heph has put into the tree; whether they are others than before.
+    ///
+    /// A file that is not what heph wrote is somebody's own: a source, unless a target says that it makes it.
     fn refresh_generated(&mut self) -> bool {
-        let generated: BTreeSet<String> = match Record::read(&self.home, &self.root) {
-            Ok(record) => record.files().map(|(path, _)| path.to_owned()).collect(),
+        let record = match Record::read(&self.home, &self.root) {
+            Ok(record) => record,
             Err(error) => {
                 tracing::warn!("{error}");
                 return false;
             }
         };
+        let generated: BTreeSet<String> = record
+            .files()
+            .filter(|(path, written)| self.is_as_written(path, *written))
+            .map(|(path, _)| path.to_owned())
+            .collect();
         let mut known = self.generated.write().unwrap_or_else(PoisonError::into_inner);
         let changed = **known != generated;
         if changed {
             *known = Arc::new(generated);
         }
         changed
+    }
+
+    /// Whether the file that heph wrote is still that one, or gone.
+    fn is_as_written(&mut self, path: &str, written: Digest) -> bool {
+        if self.trusted.holds(path)
+            && let Some(state) = self.files.remembered(path)
+        {
+            return state.digest == written;
+        }
+        self.trusted.look(path, Watched::File);
+        let Ok(state) = self.files.state(path) else {
+            return true;
+        };
+        self.trusted.looked_at(path);
+        state.digest == written
     }
 
     /// Forgets the graph but not how targets ended.
