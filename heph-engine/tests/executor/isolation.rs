@@ -87,7 +87,7 @@ fn the_file_system_has_the_system_and_the_sandbox_only() {
         ),
         " 00 00 00\n4\n"
     );
-    assert_eq!(prints(&bench, "ls /heph"), "home\ntmp\nws\n");
+    assert_eq!(prints(&bench, "ls /heph"), "home\nlist\ntmp\nws\n");
 }
 
 #[test]
