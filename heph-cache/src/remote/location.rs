@@ -246,6 +246,7 @@ fn own_variables(location: &Location) -> &'static [&'static str] {
             "AWS_DEFAULT_PROFILE",
             "AWS_DEFAULT_REGION",
             "AWS_EC2_METADATA_DISABLED",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
             "AWS_ENDPOINT_URL",
             "AWS_ENDPOINT_URL_S3",
             "AWS_ENDPOINT_URL_STS",

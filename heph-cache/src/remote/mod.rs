@@ -6,6 +6,7 @@
 pub mod access;
 pub mod backend;
 pub mod backends;
+mod credentials;
 pub mod location;
 
 pub use access::Access;

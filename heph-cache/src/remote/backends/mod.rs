@@ -1,13 +1,22 @@
 //! The kinds of remote caches.
 
+mod base64;
 mod file;
+mod http;
+pub(super) mod object_store;
+pub(super) mod refusal;
+mod s3;
+pub(super) mod scrub;
+mod stream;
+mod tls;
+pub(super) mod transport;
 mod upload;
 
 use std::sync::Arc;
 
 use super::access::Access;
 use super::backend::{Backend, RemoteError, RemoteErrorKind};
-use super::location::Location;
+use super::location::{Location, Provider};
 
 /// The backend for a location. Nothing is sent yet; credentials that lie in files are read.
 ///
@@ -17,8 +26,13 @@ use super::location::Location;
 pub fn connect(location: &Location, access: &Access) -> Result<Arc<dyn Backend>, RemoteError> {
     match location {
         Location::File { directory } => Ok(Arc::new(file::Directory::new(directory, access))),
+        Location::Http { base, login } => Ok(Arc::new(http::Server::new(base, login.as_ref(), access)?)),
+        Location::Bucket {
+            provider: Provider::S3,
+            bucket,
+            prefix,
+        } => Ok(Arc::new(s3::bucket(bucket, prefix, access)?)),
         Location::Bucket { .. }
-        | Location::Http { .. }
         | Location::Redis { .. }
         | Location::Memcached { .. }
         | Location::Grpc { .. } => Err(RemoteError::new(

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 
 use crate::remote::backend::{RemoteError, RemoteErrorKind};
 
@@ -18,6 +19,23 @@ pub(super) async fn blocking<T: Send + 'static>(
         Err(error) => Err(RemoteError::new(
             RemoteErrorKind::Unavailable,
             format!("finish work on files: {error}"),
+        )),
+    }
+}
+
+/// Refuses a file that is shorter than was announced, before anything of it is sent: some servers keep what they got of an upload
+/// that breaks off.
+pub(super) fn check(file: &File, size: u64) -> Result<(), RemoteError> {
+    let found = file.metadata().map(|status| status.len());
+    match found {
+        Ok(found) if found >= size => Ok(()),
+        Ok(found) => Err(RemoteError::new(
+            RemoteErrorKind::Invalid,
+            format!("read the file to upload: it has {found} bytes, {size} were announced"),
+        )),
+        Err(error) => Err(RemoteError::new(
+            RemoteErrorKind::Invalid,
+            format!("read the file to upload: {error}"),
         )),
     }
 }
@@ -39,8 +57,25 @@ pub(super) fn piece(file: &File, offset: u64, length: usize) -> Result<Bytes, Re
 }
 
 /// [`piece`], away from the async workers.
-#[expect(dead_code, reason = "backends that upload over the network come next")]
-pub(super) async fn read_piece(file: &Arc<File>, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
-    let file = Arc::clone(file);
+pub(super) async fn read_piece(file: Arc<File>, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
     blocking(move || piece(&file, offset, length)).await
+}
+
+/// The first `size` bytes of a file in pieces of `length` bytes.
+pub(super) fn pieces(
+    file: Arc<File>,
+    size: u64,
+    length: usize,
+) -> impl Stream<Item = Result<Bytes, RemoteError>> + Send + 'static {
+    stream::try_unfold(0, move |offset| {
+        let file = Arc::clone(&file);
+        async move {
+            if offset >= size {
+                return Ok(None);
+            }
+            let length = usize::try_from(size - offset).map_or(length, |left| left.min(length));
+            let bytes = read_piece(file, offset, length).await?;
+            Ok(Some((bytes, offset + u64::try_from(length).unwrap_or_default())))
+        }
+    })
 }
