@@ -20,6 +20,7 @@ mod machine;
 mod process;
 mod redact;
 mod run;
+pub mod servers;
 mod terminal;
 
 pub use command::{Command, heph_program};

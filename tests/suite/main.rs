@@ -1,11 +1,13 @@
 //! What heph promises to those who run it, shown with the real program. `tests/README.md` lists which test shows which promise.
 
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a panic is how a test fails"
 )]
 
+mod backends;
 mod build_files;
 mod codegen;
 mod commands;

@@ -1,0 +1,44 @@
+//! Runs one server for as long as its test lives.
+//!
+//! `keeper DIRECTORY PROGRAM [ARGUMENT]...` runs PROGRAM in DIRECTORY with its output in `DIRECTORY/log`. When standard input ends,
+//! which it does however the test ends, it kills the program with all that it started, and removes DIRECTORY.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a part of the tests: a panic is how a check fails"
+)]
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal};
+
+fn main() {
+    let mut arguments = std::env::args_os().skip(1);
+    let directory = PathBuf::from(arguments.next().expect("a directory"));
+    let program = arguments.next().expect("a program");
+    let log = File::create(directory.join("log")).expect("create the log");
+    let child = Command::new(&program)
+        .args(arguments)
+        .current_dir(&directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("share the log"))
+        .stderr(log)
+        .process_group(0)
+        .spawn();
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    if let Ok(mut child) = child {
+        let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
+        let _ = child.wait();
+    }
+    // What dies asynchronously may still be writing.
+    for _ in 0..100 {
+        if std::fs::remove_dir_all(&directory).is_ok() || !directory.exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}

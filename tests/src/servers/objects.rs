@@ -1,0 +1,205 @@
+//! Servers that keep objects in buckets.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use super::{Server, directory, free_port, http_status, installed, started, wheel_program};
+use crate::machine::program;
+
+/// SeaweedFS, as an S3 server that knows conditional writes.
+#[derive(Debug)]
+pub struct SeaweedFs {
+    _server: Server,
+    /// Port of S3.
+    pub port: u16,
+    filer: u16,
+}
+
+/// Who may do everything, who may read, and who needs no key.
+const IDENTITIES: &str = r#"{"identities":[
+ {"name":"heph","credentials":[{"accessKey":"hephkey","secretKey":"hephsecret"}],"actions":["Admin","Read","Write","List","Tagging"]},
+ {"name":"reader","credentials":[{"accessKey":"rokey","secretKey":"rosecret"}],"actions":["Read","List"]},
+ {"name":"anonymous","actions":["Read:google","Write:google","List:google"]}]}"#;
+
+impl SeaweedFs {
+    /// Key id and secret of who may do everything.
+    pub const KEY: (&'static str, &'static str) = ("hephkey", "hephsecret");
+    /// Key id and secret of who may only read.
+    pub const READER: (&'static str, &'static str) = ("rokey", "rosecret");
+
+    /// Whether it is installed.
+    pub fn available() -> bool {
+        wheel_program("weed").is_some()
+    }
+
+    /// The one of this test process: it takes seconds to start. Use buckets of your own.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<SeaweedFs> = OnceLock::new();
+        SHARED.get_or_init(|| started(Self::start))
+    }
+
+    fn start() -> Result<Self, String> {
+        let weed = wheel_program("weed").expect("installed by tests/setup");
+        let place = directory();
+        std::fs::create_dir(place.path().join("data")).expect("create a directory");
+        std::fs::write(place.path().join("s3.json"), IDENTITIES).expect("write identities");
+        // It listens 10000 above each port, too.
+        let [master, volume, filer, port] = [(); 4].map(|()| free_port(10_000));
+        let arguments = format!(
+            "server -dir=data -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false -master.port={master} -volume.port={volume} \
+             -volume.preStopSeconds=0 -volume.max=40 -master.volumeSizeLimitMB=64 -filer -filer.port={filer} -s3 -s3.port={port} \
+             -s3.config=s3.json -s3.iam=false -s3.port.iceberg=0 -s3.port.lance=0"
+        );
+        let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+        let ready = || http_status(port, "GET", "/healthz") == Some(200);
+        let server = Server::start(place, &weed, &arguments, ready)?;
+        Ok(Self {
+            _server: server,
+            port,
+            filer,
+        })
+    }
+
+    /// Makes a bucket.
+    pub fn make_bucket(&self, name: &str) {
+        let made = || {
+            http_status(self.filer, "POST", &format!("/buckets/{name}/")).is_some_and(|status| status < 300)
+        };
+        crate::wait_until("SeaweedFS makes a bucket", made);
+    }
+
+    /// Where it is, as an endpoint.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// `rclone serve s3`: an S3 server that ignores conditional writes.
+#[derive(Debug)]
+pub struct RcloneS3 {
+    _server: Server,
+    /// Where it is.
+    pub endpoint: String,
+}
+
+impl RcloneS3 {
+    /// Whether it is installed.
+    pub fn available() -> bool {
+        wheel_program("rclone").is_some()
+    }
+
+    /// A server with one bucket; key id and secret are those of [`SeaweedFs::KEY`].
+    pub fn new(bucket: &str) -> Self {
+        started(|| {
+            let rclone = wheel_program("rclone").expect("installed by tests/setup");
+            let place = directory();
+            std::fs::create_dir_all(place.path().join("data").join(bucket)).expect("create a bucket");
+            let port = free_port(0);
+            let (key, secret) = SeaweedFs::KEY;
+            let arguments =
+                format!("serve s3 --config= --addr 127.0.0.1:{port} --auth-key {key},{secret} data");
+            let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+            let server = Server::start(place, &rclone, &arguments, || {
+                http_status(port, "GET", "/").is_some()
+            })?;
+            Ok(Self {
+                _server: server,
+                endpoint: format!("http://127.0.0.1:{port}"),
+            })
+        })
+    }
+}
+
+/// Azurite, Microsoft's own emulator of Azure Blob Storage.
+#[derive(Debug)]
+pub struct Azurite {
+    _server: Server,
+    /// Where its only account is.
+    pub endpoint: String,
+}
+
+impl Azurite {
+    /// Name and key of the account that every Azurite has.
+    pub const ACCOUNT: (&'static str, &'static str) = (
+        "devstoreaccount1",
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+    );
+
+    fn program() -> Option<PathBuf> {
+        let path = installed()?.join("node/node_modules/.bin/azurite-blob");
+        path.is_file().then_some(path)
+    }
+
+    /// Whether it is installed.
+    pub fn available() -> bool {
+        Self::program().is_some()
+    }
+
+    /// A server that keeps everything in memory.
+    pub fn new() -> Self {
+        started(|| {
+            let program = Self::program().expect("installed by tests/setup-deep");
+            let port = free_port(0);
+            let arguments = format!(
+                "--silent --blobHost 127.0.0.1 --blobPort {port} --inMemoryPersistence --disableTelemetry --skipApiVersionCheck"
+            );
+            let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+            let server = Server::start(directory(), &program, &arguments, || {
+                http_status(port, "GET", "/").is_some()
+            })?;
+            Ok(Self {
+                _server: server,
+                endpoint: format!("http://127.0.0.1:{port}/{}", Self::ACCOUNT.0),
+            })
+        })
+    }
+}
+
+impl Default for Azurite {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// nginx in front of SeaweedFS, which makes it speak as Google's XML API does.
+#[derive(Debug)]
+pub struct GoogleFront {
+    _server: Server,
+    /// Where it is.
+    pub endpoint: String,
+}
+
+impl GoogleFront {
+    /// Whether both are installed.
+    pub fn available() -> bool {
+        SeaweedFs::available() && program("nginx").is_some()
+    }
+
+    /// A front with the bucket `google`, for which no key is needed.
+    pub fn new() -> Self {
+        let behind = SeaweedFs::shared();
+        behind.make_bucket("google");
+        started(|| {
+            let place = directory();
+            let port = free_port(0);
+            let http = format!(
+                "map $http_x_goog_if_generation_match $absent {{ default \"\"; \"0\" \"*\"; }}
+                 server {{ listen 127.0.0.1:{port}; client_max_body_size 0;
+                   location / {{ proxy_pass {}; proxy_http_version 1.1; proxy_request_buffering off; proxy_set_header Host $http_host;
+                     proxy_set_header Authorization \"\"; proxy_set_header If-None-Match $absent; add_header x-goog-generation 1 always; }} }}",
+                behind.endpoint()
+            );
+            let server = super::http::nginx(place, &http, || http_status(port, "GET", "/").is_some())?;
+            Ok(Self {
+                _server: server,
+                endpoint: format!("http://127.0.0.1:{port}"),
+            })
+        })
+    }
+}
+
+impl Default for GoogleFront {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,183 @@
+//! What every kind of remote cache promises, shown with real servers.
+
+mod checks;
+mod errors;
+mod subject;
+
+use std::net::TcpListener;
+
+use heph_tests::needs;
+use heph_tests::servers::{Nginx, RcloneS3, SeaweedFs, WebDav};
+
+use subject::Subject;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file() {
+    let directory = tempfile::tempdir().unwrap();
+    let subject = Subject::new("file", &format!("file://{}/cache", directory.path().display()));
+    checks::all(&subject).await;
+    assert!(subject.conditional, "a directory knows what is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_seaweedfs() {
+    if !needs(
+        "backends::s3_seaweedfs",
+        "tests/setup has not installed SeaweedFS",
+        SeaweedFs::available(),
+    ) {
+        return;
+    }
+    let server = blocking(SeaweedFs::shared).await;
+    blocking(|| server.make_bucket("conformance")).await;
+    let (key, secret) = SeaweedFs::KEY;
+    let subject = Subject::new("s3", "s3://conformance/some/prefix")
+        .endpoint(&server.endpoint())
+        .with("AWS_ACCESS_KEY_ID", key)
+        .with("AWS_SECRET_ACCESS_KEY", secret)
+        .conditional();
+    checks::all(&subject).await;
+
+    errors::denied(&subject.clone().with("AWS_SECRET_ACCESS_KEY", "wrong-secret")).await;
+    errors::denied(&subject.clone().with("AWS_ACCESS_KEY_ID", "nobody-has-this-key")).await;
+    let (key, secret) = SeaweedFs::READER;
+    let reader = subject
+        .clone()
+        .with("AWS_ACCESS_KEY_ID", key)
+        .with("AWS_SECRET_ACCESS_KEY", secret);
+    errors::read_only(&reader).await;
+    // Written to, it would make the bucket.
+    let missing = subject.clone().at("s3://there-is-no-such-bucket/x");
+    errors::missing(&missing, "there-is-no-such-bucket", &["get", "open", "probe"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_that_ignores_conditions() {
+    if !needs(
+        "backends::s3_that_ignores_conditions",
+        "tests/setup has not installed rclone",
+        RcloneS3::available(),
+    ) {
+        return;
+    }
+    let server = blocking(|| RcloneS3::new("conformance")).await;
+    let (key, secret) = SeaweedFs::KEY;
+    let subject = Subject::new("s3", "s3://conformance")
+        .endpoint(&server.endpoint)
+        .with("AWS_ACCESS_KEY_ID", key)
+        .with("AWS_SECRET_ACCESS_KEY", secret);
+    checks::all(&subject).await;
+    errors::denied(&subject.clone().with("AWS_SECRET_ACCESS_KEY", "wrong-secret")).await;
+    let endpoint = server.endpoint.clone();
+    drop(server);
+    errors::gone(&subject.endpoint(&endpoint)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_nginx() {
+    if !needs(
+        "backends::https_nginx",
+        "nginx or openssl is missing",
+        Nginx::available(),
+    ) {
+        return;
+    }
+    let server = blocking(Nginx::new).await;
+    let at = |folder: &str| format!("https://localhost:{}/{folder}", server.port);
+    let open = Subject::new("https", &at("open/cache")).authority(&server.authority.certificate);
+    checks::all(&open).await;
+    let bearer = open
+        .clone()
+        .at(&at("bearer/cache"))
+        .with("HEPH_CACHE_TOKEN", Nginx::TOKEN);
+    checks::small(&bearer).await;
+    checks::small(&bearer.clone().prefixed("EU_", "HEPH_CACHE_TOKEN", Nginx::TOKEN)).await;
+
+    errors::denied(&bearer.clone().with("HEPH_CACHE_TOKEN", "wrong-token")).await;
+    errors::denied(&bearer.clone().prefixed("EU_", "OTHER", "x")).await;
+    errors::read_only(&open.clone().at(&at("read"))).await;
+    errors::certificate(&open.clone().authority(&server.authority.other)).await;
+    errors::certificate(&open.clone().without_authority()).await;
+    errors::throttled(&open.clone().at(&at("busy")), 7).await;
+    errors::broken(&open.clone().at(&at("broken"))).await;
+    errors::too_large(&open.clone().at(&at("limited")), 4096).await;
+    checks::small(&open.clone().at(&at("moved/cache"))).await;
+
+    // SSL_CERT_FILE alone will do, and the scheme need not be https.
+    let certificate = server.authority.certificate.display().to_string();
+    checks::small(
+        &open
+            .clone()
+            .without_authority()
+            .with("SSL_CERT_FILE", &certificate),
+    )
+    .await;
+    checks::small(
+        &open
+            .clone()
+            .at(&format!("http://127.0.0.1:{}/open/plain", server.plain)),
+    )
+    .await;
+    let gone = open
+        .without_authority()
+        .at(&format!("http://127.0.0.1:{}/open", server.plain));
+    drop(server);
+    errors::gone(&gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_webdav() {
+    if !needs(
+        "backends::https_webdav",
+        "tests/setup has not installed rclone",
+        WebDav::available(),
+    ) {
+        return;
+    }
+    let server = blocking(WebDav::new).await;
+    let (user, password) = WebDav::LOGIN;
+    let subject = Subject::new(
+        "https",
+        &format!("https://localhost:{}/not/there/yet", server.port),
+    )
+    .authority(&server.authority.certificate)
+    .with("HEPH_CACHE_USER", user)
+    .with("HEPH_CACHE_PASSWORD", password);
+    checks::all(&subject).await;
+    errors::denied(&subject.clone().with("HEPH_CACHE_PASSWORD", "wrong-password")).await;
+    let in_uri = format!("https://{user}:{password}@localhost:{}/uri", server.port);
+    checks::small(&subject.clone().without("HEPH_CACHE_PASSWORD").at(&in_uri)).await;
+    let wrong = format!("https://{user}:wrong-password@localhost:{}/uri", server.port);
+    errors::denied(&subject.clone().without("HEPH_CACHE_PASSWORD").at(&wrong)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explicit_credentials_ask_no_metadata_service() {
+    let metadata = TcpListener::bind("127.0.0.1:0").unwrap();
+    metadata.set_nonblocking(true).unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+    let (metadata_url, endpoint) = (at(&metadata), at(&server));
+    // A cache that cannot be reached: only who is asked for credentials matters.
+    drop(server);
+    let none = Subject::new("s3", "s3://bucket")
+        .endpoint(&endpoint)
+        .with("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata_url);
+    let explicit = none
+        .clone()
+        .with("AWS_ACCESS_KEY_ID", "key")
+        .with("AWS_SECRET_ACCESS_KEY", "secret");
+    errors::gone(&explicit).await;
+    assert!(
+        metadata.accept().is_err(),
+        "the metadata service was asked though there are credentials"
+    );
+    // Without any, it is: otherwise the above would show nothing.
+    errors::no_credentials(&none).await;
+    assert!(metadata.accept().is_ok());
+}
+
+/// Runs what may block away from the async workers.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
