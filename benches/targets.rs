@@ -1,7 +1,7 @@
 //! Compares `heph run` with turbo and with a bare loop of the same commands. See docs/benchmarks.md.
 //!
 //! Options: `--pairs N` (7), `--targets N` (1000), `--large N` (10000, 0 to leave it out), `--peer DIR` (where turbo is),
-//! `--only cold|null|large|changed`.
+//! `--only cold|null|large|changed|clients`.
 
 #![expect(
     clippy::panic,
@@ -87,6 +87,9 @@ fn main() {
     if options.wants("changed") && options.large > 0 {
         changed(&options, Shape::of(options.large));
     }
+    if options.wants("clients") {
+        clients(&options, shape);
+    }
 }
 
 /// heph in one isolation, with a home and a workspace of its own.
@@ -111,6 +114,14 @@ impl Heph {
 
     fn run_cold(&self) -> Sample {
         put_aside(&self.0, &self.0.home());
+        self.run()
+    }
+
+    /// As [`Heph::run_cold`], with a daemon that has just been started.
+    fn run_cold_with_daemon(&self) -> Sample {
+        self.stop();
+        put_aside(&self.0, &self.0.home());
+        self.call(&["daemon", "start"]);
         self.run()
     }
 
@@ -241,8 +252,9 @@ impl Bare {
 /// Everything is built with nothing stored.
 fn cold(options: &Options, shape: Shape) {
     println!("cold, {} targets:", shape.targets);
-    let (standard, strict, bare) = (
+    let (standard, warm, strict, bare) = (
         Heph::new(shape, "standard"),
+        Heph::new(shape, "standard").with_daemon(),
         Heph::new(shape, "strict"),
         Bare::new(shape),
     );
@@ -251,14 +263,20 @@ fn cold(options: &Options, shape: Shape) {
         ("heph standard", Box::new(|| standard.run_cold())),
         ("heph strict", Box::new(|| strict.run_cold())),
         ("bare commands", Box::new(|| bare.run())),
+        ("heph with daemon", Box::new(|| warm.run_cold_with_daemon())),
     ];
     if let Some(turbo) = &turbo {
         sides.push(("turbo", Box::new(|| turbo.run_cold())));
     }
     let series = interleave(options.pairs.div_ceil(2), &mut sides);
-    let [standard, strict, bare, turbo @ ..] = series.as_slice() else {
-        unreachable!("three sides at least")
+    warm.stop();
+    let [standard, strict, bare, warm, turbo @ ..] = series.as_slice() else {
+        unreachable!("four sides at least")
     };
+    println!(
+        "  daemon / in-process: {:.2} of its wall time",
+        ratio(warm, standard, |sample| sample.wall)
+    );
     for (name, side) in [("standard", standard), ("strict", strict)] {
         println!(
             "  {name}: {:.2} ms of cpu a target beyond its command",
@@ -393,4 +411,44 @@ fn large(options: &Options, small: Shape, large: Shape) {
             ratio(many, few, |sample| sample.wall)
         );
     }
+}
+
+/// Many small commands at once, none of which finds a daemon.
+fn clients(options: &Options, shape: Shape) {
+    const CLIENTS: usize = 200;
+    println!("{CLIENTS} clients at once, without a daemon before:");
+    let heph = Heph::new(shape, "standard").with_daemon();
+    let query = || {
+        let mut command = Command::new(heph_program());
+        command
+            .args(["query", "//pkgs/p00003/..."])
+            .current_dir(heph.0.root())
+            .env_clear()
+            .envs(heph.0.variables());
+        measure::run(&mut command)
+    };
+    let alone = Series {
+        samples: (0..options.pairs.max(3)).map(|_| query()).collect(),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = alone.median_cpu_ms() * CLIENTS as f64 / cores as f64;
+    println!(
+        "  one client: {:.1} ms of cpu; {CLIENTS} of them on {cores} cores: {share:.0} ms",
+        alone.median_cpu_ms()
+    );
+    for _ in 0..options.pairs.div_ceil(2) {
+        heph.stop();
+        let longest = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(query)).collect();
+            let waits = clients
+                .into_iter()
+                .map(|client| client.join().map_or(f64::NAN, |sample| ms(sample.wall)));
+            waits.fold(0.0, f64::max)
+        });
+        println!(
+            "  the longest wait: {longest:.0} ms, {:.0} ms beyond that",
+            longest - share
+        );
+    }
+    heph.stop();
 }
