@@ -114,6 +114,11 @@ impl Index {
         &self.path
     }
 
+    /// Closes connections of the pool that nobody uses.
+    pub(crate) fn close_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Runs statements on a connection of the pool.
     pub(crate) fn read<T>(
         &self,

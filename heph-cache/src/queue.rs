@@ -58,6 +58,10 @@ pub(crate) enum Command {
         age: Duration,
         reply: Sender<Result<GcReport, StoreError>>,
     },
+    /// Let go of memory that only makes the next work quicker.
+    Relax {
+        reply: Sender<Result<GcReport, StoreError>>,
+    },
 }
 
 #[derive(Debug, Default)]

@@ -104,6 +104,14 @@ impl Shared {
     }
 
     /// What was committed lately, to the generation in use. Nobody commits meanwhile.
+    /// Lets go of what was committed lately, when there is no run that may still count on it.
+    pub(crate) fn forget_recent(&self) {
+        let mut recent = self.recent();
+        if self.runs.load(Ordering::Acquire) == 0 {
+            recent.clear();
+        }
+    }
+
     pub(crate) fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }

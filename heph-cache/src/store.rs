@@ -307,6 +307,16 @@ impl Store {
         self.ask(|reply| Command::Collect { target, reply })
     }
 
+    /// Lets go of memory that only makes lookups quicker: for a process that nobody uses at the moment. What is not written yet is kept.
+    pub fn relax(&self) {
+        self.shared.memory.clear();
+        self.shared.index().close_idle();
+        self.shared.forget_recent();
+        if let Err(error) = self.ask(|reply| Command::Relax { reply }) {
+            tracing::debug!("the store keeps its memory: {error}");
+        }
+    }
+
     /// Deletes blob files that no index names: what killed writers and given-up generations left behind.
     ///
     /// # Errors

@@ -19,8 +19,25 @@ pub(crate) fn configure() {
     unsafe { mi_option_set(PURGE_DELAY, SOON) };
 }
 
+/// For a process that stays: memory of which little is in use goes back in small pieces.
+#[cfg(target_os = "linux")]
+pub(crate) fn stay_small() {
+    // The allocator asks for huge pages: 2 MiB stay for what a few bytes of them hold. Where this is refused, it is so.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
+/// For a process that stays.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn stay_small() {}
+
 /// Gives back what is free.
 pub(crate) fn trim() {
     // SAFETY: may be called by any thread at any time.
     unsafe { mi_collect(true) };
+    // SQLite has the allocator of the C library.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: may be called by any thread at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

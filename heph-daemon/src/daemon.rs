@@ -18,8 +18,9 @@ use tokio::sync::oneshot;
 
 use crate::activity::{Activity, Wish, unix_ms};
 use crate::endpoint::{Endpoint, EndpointError, Places};
-use crate::lifecycle::{self, Reason};
+use crate::lifecycle::{self, Chores, Patience, Reason};
 use crate::lock::Lock;
+use crate::memory::Ceiling;
 use crate::service::{Identity, Service};
 use crate::watch::Watchers;
 use crate::{retire, server};
@@ -210,7 +211,11 @@ impl Daemon {
             socket: socket.to_string_lossy().into_owned(),
             log: endpoint.log_file().to_string_lossy().into_owned(),
         };
-        let service = Service::of_daemon(Arc::clone(&engine), Arc::clone(&activity), identity);
+        let ceiling = Ceiling {
+            bytes: options.config.daemon.max_memory.bytes(),
+            trim: options.trim,
+        };
+        let service = Service::of_daemon(Arc::clone(&engine), Arc::clone(&activity), identity, ceiling);
         let listener = tokio::net::UnixListener::from_std(listener).map_err(failed("listen on", &socket))?;
         let (end, ended) = oneshot::channel::<()>();
         let mut serving = tokio::spawn(server::run(listener, service, async {
@@ -227,16 +232,18 @@ impl Daemon {
         ready();
         succeed(&endpoint, options.build.clone(), pinned);
 
-        let tidy = async || {
-            if !lock.is_current() {
-                activity.ask(Wish::Finish("its home was removed".to_owned()));
-            }
-            save(&engine).await;
-            (options.trim)();
+        let chores = IdleWork {
+            lock: &lock,
+            activity: &activity,
+            engine: &engine,
+            trim: options.trim,
         };
-        let idle = options.config.daemon.idle_timeout;
+        let patience = Patience {
+            idle: options.config.daemon.idle_timeout,
+            warm: options.config.daemon.warm_timeout,
+        };
         let reason = tokio::select! {
-            reason = lifecycle::until_going(&activity, idle, tidy) => reason,
+            reason = lifecycle::until_going(&activity, patience, &chores) => reason,
             broken = &mut serving => return Err(match broken {
                 Ok(Err(error)) => DaemonError::Serve(error),
                 _ => failed("serve on", &socket)(io::Error::other("its task ended")),
@@ -263,6 +270,41 @@ impl Daemon {
         serving.abort();
         tracing::info!("gone");
         Ok(reason)
+    }
+}
+
+/// What a daemon does while nobody uses it.
+struct IdleWork<'a> {
+    lock: &'a Lock,
+    activity: &'a Activity,
+    engine: &'a Arc<Engine>,
+    trim: fn(),
+}
+
+impl Chores for IdleWork<'_> {
+    async fn tidy(&self) {
+        if !self.lock.is_current() {
+            self.activity.ask(Wish::Finish("its home was removed".to_owned()));
+        }
+        save(self.engine).await;
+        (self.trim)();
+    }
+
+    async fn cool(&self) {
+        let engine = Arc::clone(self.engine);
+        let trim = self.trim;
+        let cooled = tokio::task::spawn_blocking(move || {
+            engine.history().take_in();
+            let dropped = engine.cool();
+            // The heap of the thread that freed most of it.
+            trim();
+            dropped
+        });
+        match cooled.await {
+            Ok(dropped) => tracing::info!("nothing to do: dropped what was known of {dropped} workspaces"),
+            Err(error) => tracing::warn!("what is warm could not be dropped: {error}"),
+        }
+        (self.trim)();
     }
 }
 

@@ -15,6 +15,7 @@ pub mod in_process;
 pub mod lifecycle;
 pub mod lock;
 pub mod log;
+mod memory;
 pub mod peer;
 #[expect(
     unsafe_code,

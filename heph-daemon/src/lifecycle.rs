@@ -28,12 +28,50 @@ pub enum Reason {
     Asked(String),
 }
 
-/// Waits until there is a reason to go. Each time that nobody has used the daemon for a while, `tidy` is called once.
-pub async fn until_going(activity: &Activity, idle: Duration, tidy: impl AsyncFn()) -> Reason {
+/// After what time a daemon that has nothing to do does what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// Nobody was connected for so long: it goes.
+    pub idle: Duration,
+    /// Nothing was worked on for so long: it drops what is warm.
+    pub warm: Duration,
+}
+
+/// What a daemon does while it has nothing to do. Each is called once for each time that it becomes idle.
+pub trait Chores {
+    /// Nobody has used it for a while.
+    fn tidy(&self) -> impl Future<Output = ()>;
+    /// Nothing was worked on for [`Patience::warm`].
+    fn cool(&self) -> impl Future<Output = ()>;
+}
+
+/// Waits until there is a reason to go.
+pub async fn until_going(activity: &Activity, patience: Patience, chores: &impl Chores) -> Reason {
     let (mut load, mut wish) = (activity.load(), activity.wish());
+    let Patience { idle, warm } = patience;
     tokio::select! {
         reason = asked(&mut wish) => Reason::Asked(reason),
-        () = until_idle(&mut load, idle.max(SHORTEST_IDLE), tidy) => Reason::Idle(idle),
+        () = until_idle(&mut load, idle.max(SHORTEST_IDLE), chores) => Reason::Idle(idle),
+        () = cool_when_idle(activity.load(), warm, chores) => std::future::pending().await,
+    }
+}
+
+/// Clients may stay connected, as those that watch files do.
+async fn cool_when_idle(mut load: watch::Receiver<Load>, warm: Duration, chores: &impl Chores) {
+    // Nothing is warm before something was done.
+    while load.changed().await.is_ok() {
+        loop {
+            if load.wait_for(|load| load.requests == 0).await.is_err() {
+                return;
+            }
+            let used = load.changed();
+            tokio::select! {
+                biased;
+                used = used => if used.is_err() { return },
+                () = tokio::time::sleep(warm) => break,
+            }
+        }
+        chores.cool().await;
     }
 }
 
@@ -45,7 +83,7 @@ async fn asked(wish: &mut watch::Receiver<Wish>) -> String {
     }
 }
 
-async fn until_idle(load: &mut watch::Receiver<Load>, idle: Duration, tidy: impl AsyncFn()) {
+async fn until_idle(load: &mut watch::Receiver<Load>, idle: Duration, chores: &impl Chores) {
     let is_idle = |load: &Load| load.connections == 0 && load.requests == 0;
     loop {
         if load.wait_for(is_idle).await.is_err() {
@@ -57,7 +95,7 @@ async fn until_idle(load: &mut watch::Receiver<Load>, idle: Duration, tidy: impl
         let passed = async {
             if TIDY_AFTER < idle {
                 sleep_until(since + TIDY_AFTER).await;
-                tidy().await;
+                chores.tidy().await;
             }
             sleep_until(since + idle).await;
         };
@@ -114,16 +152,69 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    const PATIENCE: Patience = Patience {
+        idle: HOUR,
+        warm: Duration::from_secs(600),
+    };
+
+    /// Counts what is done.
+    #[derive(Default)]
+    struct Counted {
+        tidied: AtomicU32,
+        cooled: AtomicU32,
+    }
+
+    impl Chores for Counted {
+        async fn tidy(&self) {
+            self.tidied.fetch_add(1, Ordering::Relaxed);
+        }
+
+        async fn cool(&self) {
+            self.cooled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_warm_is_dropped_when_nothing_was_worked_on_for_long_enough() {
+        let activity = Activity::new(false);
+        let chores = Counted::default();
+        let cooled = || chores.cooled.load(Ordering::Relaxed);
+        let minutes = |minutes: u64| tokio::time::sleep(Duration::from_secs(60 * minutes));
+        let working = async {
+            minutes(30).await;
+            assert_eq!(cooled(), 0, "there was nothing to drop");
+            // It stays connected, as one that watches files.
+            let client = activity.connected();
+            let request = activity.admit().unwrap();
+            minutes(30).await;
+            assert_eq!(cooled(), 0, "a run goes on");
+            drop(request);
+            minutes(9).await;
+            drop(activity.admit());
+            minutes(9).await;
+            assert_eq!(cooled(), 0);
+            minutes(2).await;
+            assert_eq!(cooled(), 1);
+            minutes(120).await;
+            assert_eq!(cooled(), 1, "once is enough");
+            drop(activity.admit());
+            minutes(11).await;
+            assert_eq!(cooled(), 2);
+            drop(client);
+        };
+        tokio::select! {
+            _ = until_going(&activity, PATIENCE, &chores) => panic!("a client is connected"),
+            () = working => {}
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_goes_when_nobody_has_used_it_for_long_enough() {
         let activity = Activity::new(false);
         let client = activity.connected();
-        let tidied = AtomicU32::new(0);
-        let tidy = async || {
-            tidied.fetch_add(1, Ordering::Relaxed);
-        };
+        let chores = Counted::default();
         let began = Instant::now();
-        let going = until_going(&activity, HOUR, tidy);
+        let going = until_going(&activity, PATIENCE, &chores);
         let leaving = async {
             tokio::time::sleep(HOUR * 2).await;
             drop(client);
@@ -134,7 +225,7 @@ mod tests {
         assert_eq!(reason, Reason::Idle(HOUR));
         assert_eq!(began.elapsed().as_secs(), (HOUR * 2 + HOUR / 2 + HOUR).as_secs());
         assert_eq!(
-            tidied.load(Ordering::Relaxed),
+            chores.tidied.load(Ordering::Relaxed),
             2,
             "once for each time it became idle"
         );
@@ -149,7 +240,7 @@ mod tests {
             notify.notify_one()
         });
         activity.ask(Wish::Finish("enough".into()));
-        let reason = until_going(&activity, HOUR, async || {}).await;
+        let reason = until_going(&activity, PATIENCE, &Counted::default()).await;
         assert_eq!(reason, Reason::Asked("enough".into()));
         activity.go();
         assert!(

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::activity::{Activity, Counted, Running, Wish, unix_ms};
 use crate::connect::GOING_AWAY;
+use crate::memory::Ceiling;
 use crate::peer::Peer;
 use crate::status;
 
@@ -46,6 +47,8 @@ pub struct Service {
     engine: Arc<Engine>,
     activity: Arc<Activity>,
     identity: Arc<Identity>,
+    /// Of a daemon.
+    ceiling: Option<Ceiling>,
 }
 
 impl Service {
@@ -62,15 +65,22 @@ impl Service {
             engine,
             activity: Activity::new(false),
             identity: Arc::new(identity),
+            ceiling: None,
         }
     }
 
     /// The service of a daemon, which counts in `activity` what it does.
-    pub fn of_daemon(engine: Arc<Engine>, activity: Arc<Activity>, identity: Identity) -> Self {
+    pub(crate) fn of_daemon(
+        engine: Arc<Engine>,
+        activity: Arc<Activity>,
+        identity: Identity,
+        ceiling: Ceiling,
+    ) -> Self {
         Self {
             engine,
             activity,
             identity: Arc::new(identity),
+            ceiling: Some(ceiling),
         }
     }
 
@@ -334,6 +344,9 @@ impl Service {
     fn rest(&self, workspace: Option<&heph_proto::Workspace>) {
         if let Ok(asked) = Asked::read(workspace) {
             self.engine.rest(&asked);
+        }
+        if let Some(ceiling) = &self.ceiling {
+            ceiling.keep(&self.engine);
         }
     }
 }

@@ -4,6 +4,7 @@ use heph_engine::engine::Engine;
 use heph_proto::StatusReply;
 
 use crate::activity::Activity;
+use crate::memory::resident_bytes;
 use crate::service::Identity;
 
 /// The whole status. Reads `/proc`; not for an async worker.
@@ -25,11 +26,4 @@ pub(crate) fn reply(engine: &Engine, activity: &Activity, identity: &Identity) -
         problems: activity.problems(),
         going: activity.is_going(),
     }
-}
-
-/// Resident memory of this process, after `proc_pid_statm(5)`; `None` where the system has no such file.
-fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }

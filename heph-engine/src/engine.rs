@@ -1,6 +1,6 @@
 //! The engine of one coordinator: its store, its locks, and the workspaces that are warm.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,7 @@ use crate::problem::{Problem, Problems};
 use crate::run::deeds::Deeds;
 use crate::run::{Message, Outcome, Run, Services};
 use crate::slots::Slots;
+use crate::warm::Workspaces;
 use crate::watch::Watching;
 use crate::workspace::snapshot;
 use crate::workspace::{Request, Workspace, settings_digest};
@@ -58,9 +59,6 @@ impl Drop for Engine {
         std::mem::forget(std::mem::take(workspaces));
     }
 }
-
-/// Warm workspaces by root and the digest of their settings.
-type Workspaces = HashMap<(PathBuf, Digest), Arc<Mutex<Workspace>>>;
 
 /// The workspace of a request, read from its message.
 #[derive(Clone, Debug)]
@@ -110,11 +108,8 @@ impl Engine {
     pub fn workspace(&self, asked: &Asked) -> Result<Arc<Mutex<Workspace>>, Problems> {
         let key = (asked.root.clone(), settings_digest(&asked.config));
         // A fault in the middle of something may have left half of it: then all is read again.
-        if let Some(known) = lock(&self.workspaces)
-            .get(&key)
-            .filter(|known| !known.is_poisoned())
-        {
-            return Ok(Arc::clone(known));
+        if let Some(known) = lock(&self.workspaces).used(&key) {
+            return Ok(known);
         }
         let mut workspace = Workspace::open(&asked.root, &self.options.home, &asked.config)?;
         workspace.load(&self.snapshot_file(&asked.root, workspace.settings()));
@@ -122,14 +117,7 @@ impl Engine {
             workspace.watched_by(Arc::clone(watching));
         }
         let workspace = Arc::new(Mutex::new(workspace));
-        let mut workspaces = lock(&self.workspaces);
-        match workspaces.get(&key).filter(|known| !known.is_poisoned()) {
-            Some(known) => Ok(Arc::clone(known)),
-            None => {
-                workspaces.insert(key, Arc::clone(&workspace));
-                Ok(workspace)
-            }
-        }
+        Ok(lock(&self.workspaces).insert(key, workspace))
     }
 
     fn snapshot_file(&self, root: &Path, settings: Digest) -> PathBuf {
@@ -162,11 +150,40 @@ impl Engine {
 
     /// Leaves all that is known to the next process; for the end of an engine that stays.
     pub fn save_all(&self) {
-        let workspaces: Vec<_> = lock(&self.workspaces).values().map(Arc::clone).collect();
+        let workspaces = lock(&self.workspaces).all();
         for workspace in workspaces.iter().filter(|workspace| !workspace.is_poisoned()) {
             self.save(workspace);
         }
         self.flush();
+    }
+
+    /// Drops what is known of the workspace that was used longest ago and that nobody uses, once it is saved; its root. `None` when
+    /// there is no such workspace.
+    pub fn drop_oldest(&self) -> Option<PathBuf> {
+        loop {
+            let (key, workspace) = lock(&self.workspaces).oldest()?;
+            if !workspace.is_poisoned() {
+                self.save(&workspace);
+            }
+            // Whoever asked for it meanwhile keeps it.
+            if let Some(dropped) = lock(&self.workspaces).remove(&key, workspace) {
+                drop(dropped);
+                return Some(key.0);
+            }
+        }
+    }
+
+    /// Drops everything that only makes the next run quicker and that nobody uses, once it is saved. Says how many workspaces that were.
+    pub fn cool(&self) -> usize {
+        let dropped = std::iter::from_fn(|| self.drop_oldest()).count();
+        self.flush();
+        self.services.store.relax();
+        dropped
+    }
+
+    /// Roots of the workspaces of which something is kept in memory, sorted.
+    pub fn warm_roots(&self) -> Vec<PathBuf> {
+        lock(&self.workspaces).roots()
     }
 
     fn save(&self, workspace: &Mutex<Workspace>) {

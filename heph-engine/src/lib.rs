@@ -33,5 +33,6 @@ pub mod stat;
 pub mod surroundings;
 pub mod tool;
 pub mod tree;
+mod warm;
 pub mod watch;
 pub mod workspace;

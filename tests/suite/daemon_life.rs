@@ -10,12 +10,12 @@ use rustix::process::{Signal, kill_process};
 use crate::daemon::{daemon, kill, places, workspace};
 
 /// Targets that say that they run, and wait until they may end: they write to and look at files beside the workspace.
-struct Waiting {
-    env: Environment,
+pub(crate) struct Waiting {
+    pub env: Environment,
 }
 
 impl Waiting {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let env = Environment::new().with_mode(Mode::Fresh);
         env.write(
             ".hephconfig",
@@ -47,19 +47,19 @@ impl Waiting {
     }
 
     /// A run of a target that is in the middle of it.
-    fn run(&self, target: &str) -> Running {
+    pub fn run(&self, target: &str) -> Running {
         let before = self.begun();
         let running = self.env.heph(["run", "--json", target]).start();
         wait_until("its command runs", || self.begun() > before);
         running
     }
 
-    fn end(&self) {
+    pub fn end(&self) {
         fs::write(self.env.beside("may-end"), "").unwrap();
     }
 }
 
-fn log(env: &Environment) -> String {
+pub(crate) fn log(env: &Environment) -> String {
     let logs: Vec<_> = places(env)
         .iter()
         .map(|place| fs::read_to_string(place.join("log")).unwrap())
@@ -363,7 +363,7 @@ fn a_daemon_in_a_terminal_shows_what_it_does() {
 }
 
 /// How often the threads of a process have gone to sleep or were stopped, and how long they ran in nanoseconds.
-fn work(pid: rustix::process::Pid) -> String {
+pub(crate) fn work(pid: rustix::process::Pid) -> String {
     let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
     let mut work: Vec<_> = tasks
         .flatten()

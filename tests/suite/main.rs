@@ -13,6 +13,7 @@ mod codegen;
 mod commands;
 mod daemon;
 mod daemon_life;
+mod daemon_memory;
 mod documentation;
 mod drivers;
 mod file_systems;

@@ -210,6 +210,14 @@ impl Writer {
                 let target = target.unwrap_or(self.shared.max_size);
                 let _ = reply.send(self.repeat(|writer| writer.step(target)));
             }
+            Command::Relax { reply } => {
+                if let Some(open) = &self.open
+                    && let Err(error) = open.connection.execute_batch("PRAGMA shrink_memory")
+                {
+                    tracing::debug!(%error, "the index keeps its memory");
+                }
+                let _ = reply.send(Ok(GcReport::default()));
+            }
             Command::Sweep { age, reply } => {
                 // An old generation that only this writer still had open goes, and with it what it named.
                 if let Err(error) = self.open().map(drop).or_else(|error| self.fail(error)) {

@@ -15,6 +15,9 @@ section! {
         /// `idleTimeout`: it exits after so long without clients and with an empty queue.
         #[serde(with = "crate::duration::text")]
         idle_timeout: Duration = "idleTimeout", Duration::from_secs(3 * HOUR);
+        /// `warmTimeout`: what is warm is dropped after so long without work.
+        #[serde(with = "crate::duration::text")]
+        warm_timeout: Duration = "warmTimeout", Duration::from_secs(10 * MINUTE);
         /// `maxMemoryBytes`: above it, warm state is dropped, oldest workspace first.
         max_memory: ByteSize = "maxMemoryBytes", ByteSize::gib(2);
     }

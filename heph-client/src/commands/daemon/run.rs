@@ -76,6 +76,7 @@ fn give_up(error: CommandError, readiness: Readiness) -> CommandError {
 
 /// What is the same for every daemon; home and configuration are still to come.
 fn options(context: &Context) -> Options {
+    crate::raw_allocator::stay_small();
     Options {
         home: PathBuf::new(),
         config: Arc::default(),
