@@ -86,6 +86,7 @@ const PREFIXES: &[&str] = &[
     "GOOGLE_",
     "HEPH_",
     "MEMCACHED_",
+    "REDISCLI_",
     "REDIS_",
     "SYSTEMD_",
     "VTE_",

@@ -7,7 +7,7 @@ mod subject;
 use std::net::TcpListener;
 
 use heph_tests::needs;
-use heph_tests::servers::{Nginx, RcloneS3, SeaweedFs, WebDav};
+use heph_tests::servers::{Authority, Nginx, RcloneS3, Redis, SeaweedFs, WebDav};
 
 use subject::Subject;
 
@@ -149,6 +149,61 @@ async fn https_webdav() {
     checks::small(&subject.clone().without("HEPH_CACHE_PASSWORD").at(&in_uri)).await;
     let wrong = format!("https://{user}:wrong-password@localhost:{}/uri", server.port);
     errors::denied(&subject.clone().without("HEPH_CACHE_PASSWORD").at(&wrong)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis() {
+    if !needs("backends::redis", "redis-server is missing", Redis::available()) {
+        return;
+    }
+    let server = blocking(Redis::new).await;
+    let at = |path: &str| format!("redis://127.0.0.1:{}{path}", server.port);
+    let subject = Subject::new("redis", &at("/3/team/cache"))
+        .with("REDIS_PASSWORD", Redis::PASSWORD)
+        .conditional();
+    checks::all(&subject).await;
+    let bare = subject.clone().without("REDIS_PASSWORD");
+    let login = |login: &str| format!("redis://{login}@127.0.0.1:{}", server.port);
+    checks::small(&bare.clone().at(&login(&format!("default:{}", Redis::PASSWORD)))).await;
+    checks::small(&bare.clone().at(&login(&format!(":{}", Redis::PASSWORD)))).await;
+    errors::denied(&bare).await;
+    errors::denied(&subject.clone().with("REDIS_PASSWORD", "wrong-password")).await;
+    errors::denied(&bare.clone().at(&login("default:wrong-password"))).await;
+    errors::denied(&subject.clone().with("REDIS_USERNAME", "nobody")).await;
+    errors::missing_database(&subject.clone().at(&at("/9999"))).await;
+
+    // What is in one database or below one prefix is not in another.
+    checks::apart(&subject, &subject.clone().at(&at("/4/team/cache"))).await;
+    checks::apart(&subject, &subject.clone().at(&at("/3/team/other"))).await;
+    let mut short = subject.clone();
+    short.ttl = Some(std::time::Duration::from_secs(1));
+    checks::ends(&short).await;
+    let gone = subject.clone();
+    drop(server);
+    errors::gone(&gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rediss() {
+    if !needs(
+        "backends::rediss",
+        "redis-server or openssl is missing",
+        Redis::available() && Authority::available(),
+    ) {
+        return;
+    }
+    let server = blocking(Redis::with_tls).await;
+    let authority = server.authority.as_ref().unwrap();
+    let uri = format!("rediss://localhost:{}", server.port);
+    let subject = Subject::new("redis", &uri)
+        .with("REDIS_PASSWORD", Redis::PASSWORD)
+        .authority(&authority.certificate)
+        .conditional();
+    checks::all(&subject).await;
+    errors::certificate(&subject.clone().without_authority()).await;
+    errors::certificate(&subject.clone().authority(&authority.other)).await;
+    checks::small(&subject.clone().without_authority().at(&format!("{uri}#insecure"))).await;
+    errors::denied(&subject.clone().with("REDIS_PASSWORD", "wrong-password")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,35 @@ pub(super) async fn small(subject: &Subject) {
     round_trip(cache.as_ref()).await;
 }
 
+/// What is written to one is not in the other.
+pub(super) async fn apart(subject: &Subject, other: &Subject) {
+    let (one, other) = (subject.backend(), other.backend());
+    let object = blob("main");
+    step(
+        "put",
+        one.put(&object, Bytes::from_static(b"one"), PutMode::Replace),
+    )
+    .await;
+    assert_eq!(step("get", other.get(&object, ANY)).await, None);
+    assert!(step("get", one.get(&object, ANY)).await.is_some());
+}
+
+/// What is written is gone when its time is over.
+pub(super) async fn ends(subject: &Subject) {
+    let cache = subject.backend();
+    let object = blob("main");
+    step(
+        "put",
+        cache.put(&object, Bytes::from_static(b"short"), PutMode::Replace),
+    )
+    .await;
+    let started = Instant::now();
+    while step("get", cache.get(&object, ANY)).await.is_some() {
+        assert!(started.elapsed() < Duration::from_secs(30), "it stays");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// What a step comes to, within a time in which a hanging one is found.
 async fn step<T>(what: &str, answer: impl Future<Output = Result<T, heph_cache::remote::RemoteError>>) -> T {
     match tokio::time::timeout(Duration::from_secs(120), answer).await {

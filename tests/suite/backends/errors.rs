@@ -126,6 +126,16 @@ pub(super) async fn missing(subject: &Subject, name: &str, operations: &[&str]) 
     assert!(hint.contains(name), "{hint}");
 }
 
+/// The server has fewer databases.
+pub(super) async fn missing_database(subject: &Subject) {
+    all_are(
+        subject,
+        RemoteErrorKind::Missing,
+        &["get", "put", "probe", "exist"],
+    )
+    .await;
+}
+
 /// Nobody listens.
 pub(super) async fn gone(subject: &Subject) {
     let all = [

@@ -4,6 +4,8 @@ mod base64;
 mod file;
 mod http;
 pub(super) mod object_store;
+mod pool;
+mod redis;
 pub(super) mod refusal;
 mod s3;
 pub(super) mod scrub;
@@ -32,12 +34,29 @@ pub fn connect(location: &Location, access: &Access) -> Result<Arc<dyn Backend>,
             bucket,
             prefix,
         } => Ok(Arc::new(s3::bucket(bucket, prefix, access)?)),
-        Location::Bucket { .. }
-        | Location::Redis { .. }
-        | Location::Memcached { .. }
-        | Location::Grpc { .. } => Err(RemoteError::new(
-            RemoteErrorKind::Unsupported,
-            "use the cache: this release has no backend for its scheme",
-        )),
+        Location::Redis {
+            host,
+            tls,
+            insecure,
+            database,
+            login,
+            prefix,
+        } => {
+            let place = redis::Place {
+                host,
+                tls: *tls,
+                insecure: *insecure,
+                database: *database,
+                login: login.as_ref(),
+                prefix,
+            };
+            Ok(Arc::new(redis::Redis::new(&place, access)?))
+        }
+        Location::Bucket { .. } | Location::Memcached { .. } | Location::Grpc { .. } => {
+            Err(RemoteError::new(
+                RemoteErrorKind::Unsupported,
+                "use the cache: this release has no backend for its scheme",
+            ))
+        }
     }
 }

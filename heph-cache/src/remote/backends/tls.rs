@@ -22,7 +22,6 @@ pub(super) fn config(access: &Access) -> Result<ClientConfig, RemoteError> {
 }
 
 /// TLS as a client that believes everybody.
-#[expect(dead_code, reason = "Redis comes next")]
 pub(super) fn insecure() -> Result<ClientConfig, RemoteError> {
     let builder = builder()?;
     let provider = builder.crypto_provider().signature_verification_algorithms;
