@@ -7,7 +7,7 @@ mod subject;
 use std::net::TcpListener;
 
 use heph_tests::needs;
-use heph_tests::servers::{Authority, Nginx, RcloneS3, Redis, SeaweedFs, WebDav};
+use heph_tests::servers::{Authority, Memcached, Nginx, RcloneS3, Redis, SeaweedFs, WebDav};
 
 use subject::Subject;
 
@@ -204,6 +204,69 @@ async fn rediss() {
     errors::certificate(&subject.clone().authority(&authority.other)).await;
     checks::small(&subject.clone().without_authority().at(&format!("{uri}#insecure"))).await;
     errors::denied(&subject.clone().with("REDIS_PASSWORD", "wrong-password")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memcached() {
+    if !needs(
+        "backends::memcached",
+        "memcached is missing",
+        Memcached::available(),
+    ) {
+        return;
+    }
+    let servers = blocking(|| [0; 3].map(|_| Memcached::new(256, "1m"))).await;
+    let [first, second, third] = servers
+        .each_ref()
+        .map(|server| format!("127.0.0.1:{}", server.port));
+    let uri = format!("memcached://{first},{second},{third}/team");
+    let subject = Subject::new("memcached", &uri).conditional();
+    checks::all(&subject).await;
+    checks::small(
+        &subject
+            .clone()
+            .at(&format!("memcached://{first}/{}", "long%20".repeat(60))),
+    )
+    .await;
+    checks::apart(
+        &subject,
+        &subject
+            .clone()
+            .at(&format!("memcached://{first},{second},{third}/other")),
+    )
+    .await;
+    // The order of the servers does not matter.
+    checks::shared(
+        &subject,
+        &subject
+            .clone()
+            .at(&format!("memcached://{third},{first},{second}/team")),
+    )
+    .await;
+    let mut short = subject.clone();
+    short.ttl = Some(std::time::Duration::from_secs(1));
+    checks::ends(&short).await;
+    drop(servers);
+    errors::gone(&subject).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memcached_without_room() {
+    if !needs(
+        "backends::memcached_without_room",
+        "memcached is missing",
+        Memcached::available(),
+    ) {
+        return;
+    }
+    // A server that is too small for what is written drops parts: the object is absent then, or an error, and never something else.
+    let server = blocking(|| Memcached::new(16, "1m")).await;
+    let subject = Subject::new("memcached", &format!("memcached://127.0.0.1:{}", server.port));
+    checks::dropped_parts(&subject, 40 << 20).await;
+    let other = blocking(|| Memcached::new(64, "8m")).await;
+    let wide = Subject::new("memcached", &format!("memcached://127.0.0.1:{}", other.port));
+    checks::small(&wide).await;
+    errors::too_large(&wide, (64 << 20) + 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,6 +58,34 @@ pub(super) async fn apart(subject: &Subject, other: &Subject) {
     assert!(step("get", one.get(&object, ANY)).await.is_some());
 }
 
+/// What is written to one is in the other.
+pub(super) async fn shared(subject: &Subject, other: &Subject) {
+    let (one, other) = (subject.backend(), other.backend());
+    for at in 0..50 {
+        let object = blob("main");
+        let bytes = content(100, at + 1);
+        step("put", one.put(&object, bytes.clone(), PutMode::Replace)).await;
+        assert!(step("get", other.get(&object, ANY)).await == Some(bytes), "{at}");
+    }
+}
+
+/// An object of which the server drops a part is absent, or an error when it is streamed.
+pub(super) async fn dropped_parts(subject: &Subject, size: usize) {
+    let cache = subject.backend();
+    let object = blob("main");
+    let bytes = content(size, 7);
+    step("put", cache.put(&object, bytes.clone(), PutMode::Replace)).await;
+    let found = step("get", cache.get(&object, ANY)).await;
+    assert!(
+        found.is_none(),
+        "{size} bytes are more than the server has room for"
+    );
+    if let Some(body) = step("open", cache.open(&object, 0)).await {
+        let read: Result<Vec<Bytes>, _> = body.chunks.try_collect().await;
+        assert!(read.is_err(), "a stream with a hole in it");
+    }
+}
+
 /// What is written is gone when its time is over.
 pub(super) async fn ends(subject: &Subject) {
     let cache = subject.backend();

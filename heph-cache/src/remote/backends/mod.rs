@@ -3,6 +3,7 @@
 mod base64;
 mod file;
 mod http;
+mod memcached;
 pub(super) mod object_store;
 mod pool;
 mod redis;
@@ -52,11 +53,12 @@ pub fn connect(location: &Location, access: &Access) -> Result<Arc<dyn Backend>,
             };
             Ok(Arc::new(redis::Redis::new(&place, access)?))
         }
-        Location::Bucket { .. } | Location::Memcached { .. } | Location::Grpc { .. } => {
-            Err(RemoteError::new(
-                RemoteErrorKind::Unsupported,
-                "use the cache: this release has no backend for its scheme",
-            ))
+        Location::Memcached { hosts, prefix } => {
+            Ok(Arc::new(memcached::Memcached::new(hosts, prefix, access)))
         }
+        Location::Bucket { .. } | Location::Grpc { .. } => Err(RemoteError::new(
+            RemoteErrorKind::Unsupported,
+            "use the cache: this release has no backend for its scheme",
+        )),
     }
 }

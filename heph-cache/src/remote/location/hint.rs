@@ -37,14 +37,20 @@ pub(crate) fn hint(kind: RemoteErrorKind, cache: &str, location: &Location) -> S
             _ => format!("correct {}", key("uri")),
         },
         RemoteErrorKind::Throttled => format!("lower {}", key("concurrency")),
-        RemoteErrorKind::Unavailable | RemoteErrorKind::TimedOut => format!(
-            "check the network, {}{} and, behind a proxy, HTTPS_PROXY and NO_PROXY",
-            key("uri"),
-            match location {
-                Location::Bucket { .. } => format!(", {}", key("endpoint")),
-                _ => String::new(),
+        RemoteErrorKind::Unavailable | RemoteErrorKind::TimedOut => match location {
+            Location::Bucket { .. } => format!(
+                "check the network, {} and, behind a proxy, HTTPS_PROXY and NO_PROXY",
+                key("endpoint")
+            ),
+            Location::Http { .. } | Location::Grpc { .. } => format!(
+                "check the network, {} and, behind a proxy, HTTPS_PROXY and NO_PROXY",
+                key("uri")
+            ),
+            Location::File { .. } => format!("check the directory that {} names", key("uri")),
+            Location::Redis { .. } | Location::Memcached { .. } => {
+                format!("check that the server of {} runs and can be reached", key("uri"))
             }
-        ),
+        },
         RemoteErrorKind::TooLarge => match location {
             Location::Memcached { .. } => {
                 format!("raise the servers' item size (memcached -I 8m) for cache '{cache}'")
