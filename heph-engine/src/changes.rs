@@ -1,6 +1,6 @@
 //! Files that differ from a commit, as git sees them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,18 +16,25 @@ pub struct Changes {
 impl Changes {
     /// What differs between the commit that `reference` names and the files of the workspace.
     ///
+    /// git is the caller's, with its `PATH`, configuration and variables; without a caller, this process's.
+    ///
     /// Fails when the workspace is in no git repository or the commit is not known there.
-    pub fn since(root: &Path, reference: &str) -> Result<Self, Problem> {
+    pub fn since(
+        root: &Path,
+        reference: &str,
+        caller: Option<&BTreeMap<String, String>>,
+    ) -> Result<Self, Problem> {
         if reference.starts_with('-') {
             return Err(Problem::new(format!("'{reference}' is not a git reference")));
         }
         let commit = format!("{reference}^{{commit}}");
-        git(root, &["rev-parse", "--verify", "--quiet", &commit]).map_err(|problem| {
-            match problem.message.is_empty() {
-                true => Problem::new(format!("git knows no commit '{reference}'"))
-                    .hint("name a branch, a tag or a commit that is there; in CI, fetch it first"),
-                false => problem,
-            }
+        git(root, caller, &["rev-parse", "--verify", "--quiet", &commit]).map_err(|problem| match problem
+            .message
+            .is_empty()
+        {
+            true => Problem::new(format!("git knows no commit '{reference}'"))
+                .hint("name a branch, a tag or a commit that is there; in CI, fetch it first"),
+            false => problem,
         })?;
         let mut paths = HashSet::new();
         for arguments in [
@@ -43,7 +50,7 @@ impl Changes {
             .as_slice(),
             &["ls-files", "--others", "--exclude-standard", "-z"],
         ] {
-            let output = git(root, arguments)?;
+            let output = git(root, caller, arguments)?;
             paths.extend(
                 output
                     .split(|byte| *byte == 0)
@@ -70,8 +77,16 @@ impl Changes {
     }
 }
 
-fn git(root: &Path, arguments: &[&str]) -> Result<Vec<u8>, Problem> {
+fn git(
+    root: &Path,
+    caller: Option<&BTreeMap<String, String>>,
+    arguments: &[&str],
+) -> Result<Vec<u8>, Problem> {
     let mut command = Command::new("git");
+    if let Some(environment) = caller {
+        // It is looked for on the caller's PATH, too.
+        command.env_clear().envs(environment);
+    }
     command
         .arg("-C")
         .arg(root)

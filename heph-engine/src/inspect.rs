@@ -120,20 +120,20 @@ impl Look<'_> {
         let shared = self.engine.workspace(self.asked)?;
         match what {
             What::Query(query) => {
-                let mut workspace = fresh(&shared);
+                let mut workspace = self.fresh(&shared);
                 let selection = select(&mut workspace, &query.query, &query.since)?;
                 listing::targets(&selection)
             }
             What::Targets(targets) => self.targets(&shared, &targets.view, &targets.query, &targets.selector),
-            What::Packages(_) => listing::packages(&mut fresh(&shared)),
-            What::Labels(_) => listing::labels(&mut fresh(&shared)),
+            What::Packages(_) => listing::packages(&mut self.fresh(&shared)),
+            What::Labels(_) => listing::labels(&mut self.fresh(&shared)),
             What::Functions(_) => function::functions(),
             What::Path(path) => {
                 let (from, to) = (address(&path.from)?, address(&path.to)?);
-                edges::path(&mut fresh(&shared), &from, &to)
+                edges::path(&mut self.fresh(&shared), &from, &to)
             }
             What::Graph(query) => {
-                let mut workspace = fresh(&shared);
+                let mut workspace = self.fresh(&shared);
                 let selection = select_named(&mut workspace, &query.query, &query.selector, &query.since)?;
                 edges::graph(&mut workspace, &selection)
             }
@@ -144,10 +144,10 @@ impl Look<'_> {
             }
             What::Validate(query) => {
                 let request = self.request(&query.selector);
-                validate::validate(fresh(&shared), self.engine.store(), query, &request)
+                validate::validate(self.fresh(&shared), self.engine.store(), query, &request)
             }
             What::Complete(complete) => {
-                complete::complete(&mut fresh(&shared), &complete.prefix, &self.asked.package)
+                complete::complete(&mut self.fresh(&shared), &complete.prefix, &self.asked.package)
             }
         }
     }
@@ -161,7 +161,7 @@ impl Look<'_> {
                 _ => result::outputs(&prepared, self.engine.store()),
             };
         }
-        let mut workspace = fresh(shared);
+        let mut workspace = self.fresh(shared);
         let workspace = &mut *workspace;
         let selection = select_named(workspace, query, selector, "")?;
         match view {
@@ -176,22 +176,23 @@ impl Look<'_> {
 
     /// Everything that keys and results of the selected targets rest on. The workspace is free again afterwards.
     fn prepare(&self, shared: &Mutex<Workspace>, query: &str, selector: &str) -> Result<Prepared, Failure> {
-        let mut workspace = fresh(shared);
+        let mut workspace = self.fresh(shared);
         let selection = select_named(&mut workspace, query, selector, "")?;
         Ok(workspace.prepare_selection(&selection, &self.request(selector))?)
+    }
+
+    /// The workspace, with everything dropped that is not provably current.
+    fn fresh<'s>(&self, shared: &'s Mutex<Workspace>) -> MutexGuard<'s, Workspace> {
+        let mut workspace = lock(shared);
+        workspace.asked_by(&self.asked.environment);
+        workspace.refresh();
+        workspace
     }
 
     fn request(&self, selector: &str) -> Request {
         self.engine
             .request(self.asked, selector.to_owned(), "", SandboxMode::Unspecified)
     }
-}
-
-/// The workspace, with everything dropped that is not provably current.
-fn fresh(shared: &Mutex<Workspace>) -> MutexGuard<'_, Workspace> {
-    let mut workspace = lock(shared);
-    workspace.refresh();
-    workspace
 }
 
 /// The targets that a query selects.

@@ -199,7 +199,8 @@ impl Workspace {
 
     /// Targets whose own inputs or BUILD files differ from a commit; all when the settings do.
     fn changed(&mut self, reference: &str, universe: &Selection) -> Result<Selection, Problems> {
-        let changes = Changes::since(self.root(), reference).map_err(|problem| vec![problem])?;
+        let changes =
+            Changes::since(self.root(), reference, self.caller()).map_err(|problem| vec![problem])?;
         let ids = self.link(&universe.iter().cloned().collect::<Vec<_>>())?;
         if changes.has_settings() {
             return Ok(universe.clone());

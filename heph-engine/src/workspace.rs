@@ -73,6 +73,8 @@ pub struct Workspace {
     /// What earlier requests prepared, the last one at the end.
     warm: Vec<Warm>,
     preparations: u64,
+    /// Environment of who asks at the moment: git is run in it.
+    caller: Option<Arc<BTreeMap<String, String>>>,
 }
 
 /// A directory that was listed.
@@ -139,7 +141,18 @@ impl Workspace {
             trusted: Trusted::default(),
             warm: Vec::new(),
             preparations: 0,
+            caller: None,
         })
+    }
+
+    /// What is asked from now on is asked by somebody with this environment.
+    pub fn asked_by(&mut self, environment: &Arc<BTreeMap<String, String>>) {
+        self.caller = Some(Arc::clone(environment));
+    }
+
+    /// Environment of who asks; `None`: that of this process.
+    pub(crate) fn caller(&self) -> Option<&BTreeMap<String, String>> {
+        self.caller.as_deref()
     }
 
     /// From now on changes of the workspace are told by a watcher, where there can be one.

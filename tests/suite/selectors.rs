@@ -207,3 +207,43 @@ fn since_sees_a_changed_build_file_and_untracked_sources() {
         ["//cmd/client:bin"]
     );
 }
+
+#[test]
+fn git_is_the_callers_also_where_a_daemon_asks_it() {
+    let env = workspace();
+    env.commit_all();
+    env.write("lib/lib.txt", "changed\n");
+    // Two callers whose git says something else, and one that has none.
+    let git = |name: &str, answer: &str| {
+        let text = format!(
+            "#!/bin/sh\ncase \"$*\" in *diff*) printf '{answer}\\0';; *rev-parse*) test \"$GIT_MARK\" = {name};; esac\n"
+        );
+        let program = env.write_outside(&format!("{name}/git"), &text);
+        program.parent().unwrap().display().to_string()
+    };
+    let (one, other) = (git("one", "lib/lib.txt"), git("other", "app/main.txt"));
+    let ask = |path: &str, mark: &str, arguments: &[&str]| {
+        let call = env.heph([&["query"], arguments].concat()).with("GIT_MARK", mark);
+        call.with("PATH", path).run()
+    };
+    for arguments in [&["changed('HEAD')"][..], &["--since", "HEAD", "//lib/..."]] {
+        for _ in 0..2 {
+            let run = ask(&one, "one", arguments);
+            assert_eq!(run.success().lines(), ["//lib:lib"], "{arguments:?}");
+            let run = ask(&other, "other", arguments);
+            assert!(!run.success().out().contains("//lib:lib"), "{run}");
+            ask(&one, "other", arguments).says("git knows no commit");
+        }
+        ask("/nowhere", "", arguments).says("git could not be run");
+    }
+    let build = env
+        .heph(["run", "--json", "--since", "HEAD", "//lib/..."])
+        .with("GIT_MARK", "one");
+    assert_eq!(
+        build
+            .with("PATH", format!("{one}:/usr/bin:/bin"))
+            .build()
+            .executed(),
+        ["//lib:lib"]
+    );
+}

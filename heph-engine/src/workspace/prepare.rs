@@ -47,6 +47,7 @@ impl Workspace {
     /// Fails with everything that is wrong in BUILD files that are reached, with a cycle, with two producers of one
     /// path, or when nothing is selected.
     pub fn prepare(&mut self, query: &Query, request: &Request) -> Result<Prepared, Problems> {
+        self.asked_by(&request.environment);
         self.refresh();
         let fingerprint = self.fingerprint(query, request);
         if let Some(fingerprint) = &fingerprint
