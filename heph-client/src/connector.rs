@@ -38,8 +38,15 @@ pub struct Connector {
 pub struct Connection {
     /// Speaks to it.
     pub client: HephClient<Channel>,
-    /// Whether it is another process, which may go away.
-    pub is_daemon: bool,
+    /// Where it is another process, which may go away: its number.
+    pub daemon: Option<u32>,
+}
+
+impl Connection {
+    /// Whether it is another process.
+    pub fn is_daemon(&self) -> bool {
+        self.daemon.is_some()
+    }
 }
 
 /// Why there is no daemon to work with.
@@ -205,8 +212,8 @@ impl Connector {
         }
         match self.link(context, workspace).await {
             Ok(link) => Ok(Ok(Connection {
+                daemon: Some(link.hello.pid),
                 client: link.client,
-                is_daemon: true,
             })),
             Err(unreachable) if self.must_use => Err(unreachable.error()),
             Err(unreachable) => Ok(Err(unreachable)),
@@ -250,7 +257,7 @@ fn host(workspace: &Workspace, jobs: u32) -> Result<Connection> {
     })?;
     Ok(Connection {
         client: in_process(Arc::new(engine)).client(),
-        is_daemon: false,
+        daemon: None,
     })
 }
 

@@ -14,6 +14,7 @@ mod connector;
 mod context;
 mod error;
 mod home;
+mod liveness;
 mod local;
 mod logging;
 mod pin;

@@ -1,5 +1,7 @@
 //! Requests to the service that are answered by one document.
 
+use std::pin::pin;
+
 use heph_daemon::connect::{is_cut_off, is_going_away};
 use heph_proto::heph_client::HephClient;
 use heph_proto::inspect_request::What as Look;
@@ -12,6 +14,7 @@ use tonic::transport::Channel;
 use crate::connector::{Connection, Connector};
 use crate::context::Context;
 use crate::error::{CommandError, Result};
+use crate::liveness::{Liveness, News};
 use crate::workspace::Workspace;
 
 /// Everything asynchronous of this process runs here.
@@ -90,13 +93,27 @@ async fn ask<T>(
     question: impl AsyncFn(&mut HephClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
 ) -> Result<T> {
     loop {
-        let Connection {
-            mut client,
-            is_daemon,
-        } = connector.connect(context, workspace).await?;
-        match question(&mut client).await {
+        let Connection { mut client, daemon } = connector.connect(context, workspace).await?;
+        let mut liveness = Liveness::of(&client, daemon);
+        let mut was_silent = false;
+        let answer = {
+            let mut question = pin!(question(&mut client));
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut question => break answer,
+                    news = liveness.news() => {
+                        if news == News::Silent && !std::mem::replace(&mut was_silent, true) {
+                            let notice = liveness.notice(news);
+                            context.warn(&notice.message, &notice.hint);
+                        }
+                    }
+                }
+            }
+        };
+        match answer {
             Ok(reply) => return Ok(reply.into_inner()),
-            Err(status) if is_daemon && (is_cut_off(&status) || is_going_away(&status)) => {
+            Err(status) if daemon.is_some() && (is_cut_off(&status) || is_going_away(&status)) => {
                 connector.note_loss(context)?;
             }
             Err(status) => return Err(status.into()),

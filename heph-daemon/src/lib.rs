@@ -40,3 +40,4 @@ pub use lifecycle::Reason;
 pub use log::Log;
 pub use service::Service;
 pub use start::{Handover, ReachError, StartError, Starter};
+pub use working::Seen;

@@ -4,7 +4,7 @@ use std::fs;
 
 /// What a process was seen to have used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Seen {
+pub struct Seen {
     pid: u32,
     /// Processor time of all its threads, in clock ticks; `None` where the system does not say.
     ticks: Option<u64>,
@@ -12,7 +12,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Looks at a process.
-    pub(crate) fn now(pid: u32) -> Self {
+    pub fn now(pid: u32) -> Self {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         Self {
             pid,
@@ -23,7 +23,7 @@ impl Seen {
     /// Whether it has used processor time since, or would if it got any: a thread of it is ready to run, or waits for a disk.
     ///
     /// `false` where that cannot be told.
-    pub(crate) fn is_at_work(self) -> bool {
+    pub fn is_at_work(self) -> bool {
         let has_worked = self.ticks.is_some() && Self::now(self.pid).ticks > self.ticks;
         has_worked || is_ready(self.pid)
     }

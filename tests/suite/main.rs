@@ -14,6 +14,7 @@ mod commands;
 mod daemon;
 mod daemon_life;
 mod daemon_memory;
+mod daemon_silence;
 mod documentation;
 mod drivers;
 mod file_systems;

@@ -72,14 +72,11 @@ pub(super) fn run(context: &Context, _: &StatusArgs) -> Result<Exit> {
 /// Statistics of the store; and what the daemon does, if there is one. None is started to be looked at.
 async fn look(context: &Context, workspace: &Workspace) -> Result<(Value, Option<StatusReply>)> {
     let connector = Connector::new(context)?.without_starting();
-    let Connection {
-        mut client,
-        is_daemon,
-    } = connector.connect(context, workspace).await?;
+    let Connection { mut client, daemon } = connector.connect(context, workspace).await?;
     let store = service::work(&mut client, workspace, What::Statistics(StoreStatistics {})).await?;
-    let daemon = match is_daemon {
-        true => Some(client.status(StatusRequest {}).await?.into_inner()),
-        false => None,
+    let daemon = match daemon {
+        Some(_) => Some(client.status(StatusRequest {}).await?.into_inner()),
+        None => None,
     };
     Ok((store, daemon))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::error::Result;
+use crate::liveness::{Liveness, News};
 use crate::render::{Event, Observer};
 use crate::signals::Signals;
 
@@ -32,6 +34,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Commands that are killed end within this time.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a run is given up whose user wants to leave.
+const SILENT: &str = "its service does not answer";
 
 /// Messages on their way to the service; more than commands can run at once.
 const REQUESTS: usize = 1024;
@@ -132,9 +137,9 @@ pub struct Ended {
 /// Runs once, as `opening` says, and tells `observers` what happens.
 ///
 /// # Errors
-/// When the service refuses, or breaks though it `cannot_leave`: it is in this process.
+/// When the service refuses, or breaks though it is in this process: then `daemon`, its number, is `None`.
 pub async fn run<E: Executor>(
-    (client, cannot_leave): (&mut HephClient<Channel>, bool),
+    (client, daemon): (&mut HephClient<Channel>, Option<u32>),
     opening: Opening,
     executor: Arc<E>,
     signals: &mut Signals,
@@ -153,10 +158,26 @@ pub async fn run<E: Executor>(
         spawned: Arc::default(),
         begun: HashSet::new(),
         log_lines: start.log_lines,
+        is_silent: false,
+        news: Vec::new(),
         ended: Ended::default(),
     };
     conversation.send(Request::Start(start)).await;
-    let mut events = match client.run(ReceiverStream::new(receiver)).await {
+    let mut liveness = Liveness::of(client, daemon);
+    let cannot_leave = daemon.is_none();
+    let opened = {
+        let mut opening = pin!(client.run(ReceiverStream::new(receiver)));
+        loop {
+            tokio::select! {
+                biased;
+                opened = &mut opening => break opened,
+                // Nothing has begun that would have to be ended.
+                () = signals.asked() => return Ok(Ending::Lost(Lost::default())),
+                news = liveness.news() => conversation.heard(news, &liveness),
+            }
+        }
+    };
+    let mut events = match opened {
         Ok(events) => events.into_inner(),
         Err(status) if !cannot_leave && (is_going_away(&status) || is_cut_off(&status)) => {
             return Ok(Ending::Lost(Lost::default()));
@@ -175,7 +196,19 @@ pub async fn run<E: Executor>(
     let status = loop {
         tokio::select! {
             biased;
-            () = signals.asked() => conversation.cancel(is_over).await,
+            () = signals.asked() => {
+                conversation.cancel(is_over).await;
+                liveness.hurry();
+                if conversation.is_silent {
+                    break tonic::Status::unavailable(SILENT);
+                }
+            }
+            news = liveness.news() => {
+                conversation.heard(news, &liveness);
+                if conversation.is_silent && signals.were_asked() {
+                    break tonic::Status::unavailable(SILENT);
+                }
+            }
             _ = tick.tick(), if !is_over => conversation.tick(),
             Some(report) = reports.recv() => conversation.done(report).await,
             event = events.message() => match event {
@@ -234,6 +267,10 @@ struct Conversation<'a, E> {
     begun: HashSet<String>,
     /// Lines of a failed command's log that are shown.
     log_lines: u32,
+    /// The service does not answer, and may never.
+    is_silent: bool,
+    /// What of that was told: each once.
+    news: Vec<News>,
     ended: Ended,
 }
 
@@ -263,6 +300,15 @@ impl<E: Executor> Conversation<'_, E> {
         let at = self.began.elapsed();
         for observer in self.observers.iter_mut() {
             observer.tick(at);
+        }
+    }
+
+    /// Whether the service answers, said once.
+    fn heard(&mut self, news: News, liveness: &Liveness) {
+        self.is_silent = news == News::Silent;
+        if !self.news.contains(&news) {
+            self.news.push(news);
+            self.tell(&Event::Notice(&liveness.notice(news)));
         }
     }
 

@@ -238,7 +238,7 @@ async fn play_in(
     let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(notes.clone())];
     let notices = vec![Notice::default()];
     let ending = run(
-        (&mut client, is_here),
+        (&mut client, (!is_here).then(std::process::id)),
         Opening { start, notices },
         Arc::new(hands),
         &mut signals,

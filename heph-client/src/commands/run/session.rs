@@ -128,8 +128,7 @@ impl<'a> Session<'a> {
                 start: start.clone(),
                 notices: std::mem::take(&mut notices),
             };
-            let is_here = !self.connection.is_daemon;
-            let service = (&mut self.connection.client, is_here);
+            let service = (&mut self.connection.client, self.connection.daemon);
             let local = Arc::clone(&self.local);
             match run::run(service, opening, local, signals, &mut self.observers).await? {
                 Ending::Ended(ended) => break ended,
@@ -206,7 +205,7 @@ impl<'a> Session<'a> {
 }
 
 fn starts_over(connection: &Connection) -> Notice {
-    let with = match connection.is_daemon {
+    let with = match connection.is_daemon() {
         true => "with a new one",
         false => "without one",
     };
