@@ -7,7 +7,9 @@ mod subject;
 use std::net::TcpListener;
 
 use heph_tests::needs;
-use heph_tests::servers::{Authority, Memcached, Nginx, RcloneS3, Redis, SeaweedFs, WebDav};
+use heph_tests::servers::{
+    Authority, Azurite, GoogleFront, Memcached, Nginx, RcloneS3, Redis, SeaweedFs, WebDav,
+};
 
 use subject::Subject;
 
@@ -267,6 +269,81 @@ async fn memcached_without_room() {
     let wide = Subject::new("memcached", &format!("memcached://127.0.0.1:{}", other.port));
     checks::small(&wide).await;
     errors::too_large(&wide, (64 << 20) + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gs() {
+    if !needs(
+        "backends::gs",
+        "SeaweedFS or nginx is missing",
+        GoogleFront::available(),
+    ) {
+        return;
+    }
+    let server = blocking(GoogleFront::new).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("account.json");
+    let account = |endpoint: &str| {
+        let json = format!(
+            r#"{{"type":"service_account","disable_oauth":true,"gcs_base_url":"{endpoint}","client_email":"x","private_key":"x","private_key_id":"x"}}"#
+        );
+        std::fs::write(&file, json).unwrap();
+    };
+    account(&server.endpoint);
+    let subject = Subject::new("gs", "gs://google/some/prefix")
+        .with("GOOGLE_APPLICATION_CREDENTIALS", file.to_str().unwrap())
+        .conditional();
+    checks::all(&subject).await;
+    let elsewhere = subject.clone().at("gs://not-for-everybody/x");
+    errors::denied(&elsewhere).await;
+    let endpoint = server.endpoint.clone();
+    drop(server);
+    errors::gone(&subject).await;
+    std::fs::write(&file, "{\"type\":\"service_account\",\"private_key\":\"not-a-key\",\"private_key_id\":\"x\",\"client_email\":\"x\"}").unwrap();
+    errors::unusable(&subject.endpoint(&endpoint), "GOOGLE_APPLICATION_CREDENTIALS").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn az() {
+    if !needs(
+        "backends::az",
+        "tests/setup-deep has not installed Azurite",
+        Azurite::available(),
+    ) {
+        return;
+    }
+    let server = blocking(Azurite::new).await;
+    let (account, key) = Azurite::ACCOUNT;
+    let subject = Subject::new("az", "az://conformance/some/prefix")
+        .endpoint(&server.endpoint)
+        .with("AZURE_STORAGE_ACCOUNT_NAME", account)
+        .with("AZURE_STORAGE_ACCESS_KEY", key)
+        .conditional();
+    errors::missing(
+        &subject,
+        "conformance",
+        &["get", "open", "put", "put_file", "probe"],
+    )
+    .await;
+    let server = blocking(move || {
+        server.make_container("conformance");
+        server
+    })
+    .await;
+    checks::all(&subject).await;
+    let other = "bm90LXRoZS1rZXktb2YtdGhpcy1hY2NvdW50LWF0LWFsbA==";
+    errors::denied(&subject.clone().with("AZURE_STORAGE_ACCESS_KEY", other)).await;
+    let text = format!(
+        "BlobEndpoint={};AccountName={account};AccountKey={key}",
+        server.endpoint
+    );
+    let mut in_one = subject.clone().with("AZURE_STORAGE_CONNECTION_STRING", &text);
+    for variable in ["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCESS_KEY"] {
+        in_one = in_one.without(variable);
+    }
+    checks::small(&in_one).await;
+    drop(server);
+    errors::gone(&subject).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

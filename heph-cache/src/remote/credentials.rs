@@ -1,7 +1,11 @@
 //! Finding the credentials of clouds, as their own tools do, in an environment that is passed in.
 
 pub(super) mod aws;
+pub(super) mod azure;
+pub(super) mod google;
 mod profile;
+#[cfg(test)]
+mod service;
 
 use std::fmt;
 use std::future::Future;
@@ -13,12 +17,15 @@ use chrono::DateTime;
 use tokio::sync::Mutex;
 
 use super::backend::{RemoteError, RemoteErrorKind};
+use super::backends::transport::{Transport, what};
 
 /// Credentials are fetched anew when they end within this time.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 /// How long a failure to find some stands, so that many requests do not each wait for it.
 const FAILURE: Duration = Duration::from_secs(10);
-/// Largest file with credentials that is read.
+/// Services of this machine answer at once, or are not there.
+const INSTANCE: Duration = Duration::from_secs(1);
+/// Largest file or answer with credentials that is read.
 const LARGEST: u64 = 1 << 20;
 
 /// Credentials and when they end.
@@ -111,4 +118,23 @@ pub(super) fn moment(text: &str) -> Option<SystemTime> {
     DateTime::parse_from_rfc3339(text.trim())
         .ok()
         .map(|moment| moment.to_utc().into())
+}
+
+/// The text of a good answer.
+async fn text(transport: &Transport, request: reqwest::Request) -> Result<String, RemoteError> {
+    let what = what(&request);
+    let response = transport.send(request, 0).await?;
+    if !response.status().is_success() {
+        return Err(transport.refused(&what, response).await);
+    }
+    let bytes = transport.whole(&what, response, LARGEST).await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// [`text`] of a request that is not built yet.
+async fn ask(transport: &Transport, request: reqwest::RequestBuilder) -> Result<String, RemoteError> {
+    let request = request
+        .build()
+        .map_err(|error| transport.failure("build a request", error))?;
+    text(transport, request).await
 }

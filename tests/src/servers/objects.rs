@@ -155,6 +155,36 @@ impl Azurite {
     }
 }
 
+impl Azurite {
+    /// Makes a container, with a request that the account's key signs.
+    pub fn make_container(&self, name: &str) {
+        let (account, key) = Self::ACCOUNT;
+        let python = wheel_program("python3").expect("installed by tests/setup");
+        let output = std::process::Command::new(python)
+            .args(["-c", MAKE_CONTAINER, &self.endpoint, account, key, name])
+            .output()
+            .expect("start Python");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// <https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key>
+const MAKE_CONTAINER: &str = r#"
+import base64, email.utils, hashlib, hmac, sys, urllib.request
+endpoint, account, key, name = sys.argv[1:]
+headers = {"x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+lines = ["PUT"] + [""] * 11 + [f"{header}:{headers[header]}" for header in sorted(headers)]
+lines += [f"/{account}/{account}/{name}", "restype:container"]
+signature = base64.b64encode(hmac.new(base64.b64decode(key), "\n".join(lines).encode(), hashlib.sha256).digest()).decode()
+headers["Authorization"] = f"SharedKey {account}:{signature}"
+url = f"{endpoint}/{name}?restype=container"
+urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers)).read()
+"#;
+
 impl Default for Azurite {
     fn default() -> Self {
         Self::new()

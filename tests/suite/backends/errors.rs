@@ -126,6 +126,13 @@ pub(super) async fn missing(subject: &Subject, name: &str, operations: &[&str]) 
     assert!(hint.contains(name), "{hint}");
 }
 
+/// The credentials are none.
+pub(super) async fn unusable(subject: &Subject, variable: &str) {
+    let errors = all_are(subject, RemoteErrorKind::Credentials, &["connect"]).await;
+    let hint = errors[0].1.hint("shared", &subject.location());
+    assert!(hint.contains(variable), "{hint}");
+}
+
 /// The server has fewer databases.
 pub(super) async fn missing_database(subject: &Subject) {
     all_are(

@@ -1,7 +1,9 @@
 //! The kinds of remote caches.
 
+mod az;
 mod base64;
 mod file;
+mod gs;
 mod http;
 mod memcached;
 pub(super) mod object_store;
@@ -17,6 +19,8 @@ mod upload;
 
 use std::sync::Arc;
 
+use heph_common::config::Credentials;
+
 use super::access::Access;
 use super::backend::{Backend, RemoteError, RemoteErrorKind};
 use super::location::{Location, Provider};
@@ -27,6 +31,18 @@ use super::location::{Location, Provider};
 /// [`RemoteErrorKind::Config`], [`RemoteErrorKind::Credentials`] or [`RemoteErrorKind::Certificate`] when the definition or what it
 /// names is wrong, [`RemoteErrorKind::Unsupported`] when no backend is there for it.
 pub fn connect(location: &Location, access: &Access) -> Result<Arc<dyn Backend>, RemoteError> {
+    let amazon = matches!(
+        location,
+        Location::Bucket {
+            provider: Provider::S3,
+            ..
+        }
+    );
+    if let (Credentials::Profile(name), false) = (&access.credentials, amazon) {
+        let message =
+            format!("use the profile '{name}': only caches in s3 have profiles; others have envPrefix");
+        return Err(RemoteError::new(RemoteErrorKind::Config, message));
+    }
     match location {
         Location::File { directory } => Ok(Arc::new(file::Directory::new(directory, access))),
         Location::Http { base, login } => Ok(Arc::new(http::Server::new(base, login.as_ref(), access)?)),
@@ -56,7 +72,17 @@ pub fn connect(location: &Location, access: &Access) -> Result<Arc<dyn Backend>,
         Location::Memcached { hosts, prefix } => {
             Ok(Arc::new(memcached::Memcached::new(hosts, prefix, access)))
         }
-        Location::Bucket { .. } | Location::Grpc { .. } => Err(RemoteError::new(
+        Location::Bucket {
+            provider: Provider::Gs,
+            bucket,
+            prefix,
+        } => Ok(Arc::new(gs::bucket(bucket, prefix, access)?)),
+        Location::Bucket {
+            provider: Provider::Az,
+            bucket,
+            prefix,
+        } => Ok(Arc::new(az::bucket(bucket, prefix, access)?)),
+        Location::Grpc { .. } => Err(RemoteError::new(
             RemoteErrorKind::Unsupported,
             "use the cache: this release has no backend for its scheme",
         )),

@@ -8,22 +8,17 @@ use std::time::{Duration, SystemTime};
 
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpRequest, HttpRequestBody};
-use reqwest::{Method, Request, Url};
+use reqwest::{Method, Url};
 use serde_json::Value;
 
-use super::super::{Temporary, moment, problem, read};
+use super::super::{INSTANCE, Temporary, moment, problem, read, text};
 use super::{Provider, Role, SignOn, Source};
 use crate::remote::backend::{RemoteError, RemoteErrorKind};
 use crate::remote::backends::object_store::plain;
 use crate::remote::backends::refusal::element;
-use crate::remote::backends::transport::{Transport, what};
 
-/// Services of this machine answer at once, or are not there.
-const INSTANCE: Duration = Duration::from_secs(1);
 /// Time that a program may take.
 const PROCESS: Duration = Duration::from_secs(30);
-/// Largest answer.
-const LARGEST: u64 = 1 << 20;
 
 type Found = Result<Temporary<AwsCredential>, RemoteError>;
 
@@ -250,17 +245,6 @@ impl Provider {
         let text = ask(Method::GET, &format!("{ROLES}{role}"), TOKEN, &token).await?;
         json(text.as_bytes(), "Token").ok_or_else(|| problem("the answer has no credentials"))
     }
-}
-
-/// The text of a good answer.
-async fn text(transport: &Transport, request: Request) -> Result<String, RemoteError> {
-    let what = what(&request);
-    let response = transport.send(request, 0).await?;
-    if !response.status().is_success() {
-        return Err(transport.refused(&what, response).await);
-    }
-    let bytes = transport.whole(&what, response, LARGEST).await?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Credentials as programs, containers and instances give them.
