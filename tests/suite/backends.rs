@@ -67,7 +67,8 @@ async fn s3_that_ignores_conditions() {
     let subject = Subject::new("s3", "s3://conformance")
         .endpoint(&server.endpoint)
         .with("AWS_ACCESS_KEY_ID", key)
-        .with("AWS_SECRET_ACCESS_KEY", secret);
+        .with("AWS_SECRET_ACCESS_KEY", secret)
+        .trying(4);
     checks::all(&subject).await;
     errors::denied(&subject.clone().with("AWS_SECRET_ACCESS_KEY", "wrong-secret")).await;
     let endpoint = server.endpoint.clone();
@@ -144,7 +145,8 @@ async fn https_webdav() {
     )
     .authority(&server.authority.certificate)
     .with("HEPH_CACHE_USER", user)
-    .with("HEPH_CACHE_PASSWORD", password);
+    .with("HEPH_CACHE_PASSWORD", password)
+    .keeping_halves();
     checks::all(&subject).await;
     errors::denied(&subject.clone().with("HEPH_CACHE_PASSWORD", "wrong-password")).await;
     let in_uri = format!("https://{user}:{password}@localhost:{}/uri", server.port);
@@ -351,25 +353,75 @@ async fn explicit_credentials_ask_no_metadata_service() {
     let metadata = TcpListener::bind("127.0.0.1:0").unwrap();
     metadata.set_nonblocking(true).unwrap();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
-    let (metadata_url, endpoint) = (at(&metadata), at(&server));
-    // A cache that cannot be reached: only who is asked for credentials matters.
+    let at = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+    let (metadata_host, endpoint) = (at(&metadata), format!("http://{}", at(&server)));
+    let metadata_url = format!("http://{metadata_host}");
+    // Caches that cannot be reached: only who is asked for credentials matters.
     drop(server);
-    let none = Subject::new("s3", "s3://bucket")
+    let account = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        account.path(),
+        r#"{"type":"service_account","disable_oauth":true}"#,
+    )
+    .unwrap();
+
+    let s3 = Subject::new("s3", "s3://bucket")
         .endpoint(&endpoint)
         .with("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata_url);
-    let explicit = none
+    let s3_key = s3
         .clone()
-        .with("AWS_ACCESS_KEY_ID", "key")
-        .with("AWS_SECRET_ACCESS_KEY", "secret");
-    errors::gone(&explicit).await;
-    assert!(
-        metadata.accept().is_err(),
-        "the metadata service was asked though there are credentials"
-    );
+        .with("AWS_ACCESS_KEY_ID", "a-key")
+        .with("AWS_SECRET_ACCESS_KEY", "a-secret");
+    let gs = Subject::new("gs", "gs://bucket")
+        .endpoint(&endpoint)
+        .with("GCE_METADATA_HOST", &metadata_host);
+    let gs_key = gs
+        .clone()
+        .with("GOOGLE_APPLICATION_CREDENTIALS", account.path().to_str().unwrap());
+    let az = Subject::new("az", "az://container")
+        .endpoint(&format!("{endpoint}/account"))
+        .with("AZURE_STORAGE_ACCOUNT_NAME", "account")
+        .with("IDENTITY_ENDPOINT", &metadata_url);
+    let az_key = az.clone().with("AZURE_STORAGE_ACCESS_KEY", "YS1rZXk=");
+    for explicit in [s3_key, gs_key, az_key] {
+        errors::gone(&explicit).await;
+        assert!(
+            metadata.accept().is_err(),
+            "the metadata service was asked though there are credentials"
+        );
+    }
     // Without any, it is: otherwise the above would show nothing.
-    errors::no_credentials(&none).await;
-    assert!(metadata.accept().is_ok());
+    let variables = [
+        "AWS_ACCESS_KEY_ID",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "AZURE_STORAGE_ACCESS_KEY",
+    ];
+    for (none, variable) in [s3, gs, az].iter().zip(variables) {
+        errors::no_credentials(none, variable).await;
+        assert!(metadata.accept().is_ok(), "{}", none.name);
+        while metadata.accept().is_ok() {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_are_those_of_the_environment() {
+    if !needs(
+        "backends::proxies_are_those_of_the_environment",
+        "nginx is missing",
+        Nginx::available(),
+    ) {
+        return;
+    }
+    // nginx answers for any host, so it is a proxy that answers by itself.
+    let server = blocking(Nginx::new).await;
+    let proxy = format!("http://user:secret-of-the-proxy@127.0.0.1:{}", server.plain);
+    let subject = Subject::new("http", "http://heph.invalid/open/cache").with("HTTP_PROXY", &proxy);
+    checks::small(&subject).await;
+    checks::small(&subject.clone().without("HTTP_PROXY").with("all_proxy", &proxy)).await;
+    errors::gone(&subject.clone().with("NO_PROXY", "heph.invalid,localhost")).await;
+    errors::gone(&subject.clone().without("HTTP_PROXY")).await;
+    drop(server);
+    errors::gone(&subject).await;
 }
 
 /// Runs what may block away from the async workers.

@@ -23,7 +23,8 @@ pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, RemoteError>> + Send>>
 /// A place that keeps objects.
 ///
 /// Each request is made once. Failing ones are repeated by the caller, and so are those that take too long: a future may be
-/// dropped at any moment. What was being written is then complete or absent.
+/// dropped at any moment. What was being written is then complete or absent, except on servers of plain files that keep what they got
+/// of an upload; whoever reads checks digests anyway.
 ///
 /// Futures and the backend itself live on a Tokio runtime.
 pub trait Backend: Send + Sync + Debug {

@@ -162,9 +162,12 @@ impl fmt::Display for CacheUri {
         let host = rest.split('/').next().unwrap_or_default();
         match host.rsplit_once('@').map(|(user, _)| user) {
             Some(user) => {
-                let name = user.split(':').next().unwrap_or_default();
+                // What stands alone may be a token.
+                let (name, password) = match user.split_once(':') {
+                    Some((name, _)) => (name, ":***"),
+                    None => ("***", ""),
+                };
                 let tail = rest.get(user.len()..).unwrap_or_default();
-                let password = if user.contains(':') { ":***" } else { "" };
                 write!(f, "{}://{name}{password}{tail}", self.scheme.name())
             }
             None => f.write_str(&self.text),

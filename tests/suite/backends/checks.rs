@@ -18,7 +18,7 @@ const ANY: u64 = 256 << 20;
 const GROWTH: u64 = 40 << 20;
 
 /// Held by whoever measures the whole process, and shared by all others.
-static QUIET: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+pub(super) static QUIET: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
 /// All checks.
 pub(super) async fn all(subject: &Subject) {
@@ -33,13 +33,15 @@ pub(super) async fn all(subject: &Subject) {
     offsets(cache).await;
     odd_names(cache).await;
     batches(cache).await;
-    parallel(cache).await;
+    parallel(cache, subject.tries).await;
+    given_up(cache, subject.whole).await;
     drop(others);
     streams(cache, subject.largest).await;
 }
 
 /// Those that show that a cache can be used at all.
 pub(super) async fn small(subject: &Subject) {
+    let _others = QUIET.read().await;
     let cache = subject.backend();
     step("probe", cache.probe()).await;
     round_trip(cache.as_ref()).await;
@@ -71,6 +73,7 @@ pub(super) async fn shared(subject: &Subject, other: &Subject) {
 
 /// An object of which the server drops a part is absent, or an error when it is streamed.
 pub(super) async fn dropped_parts(subject: &Subject, size: usize) {
+    let _others = QUIET.read().await;
     let cache = subject.backend();
     let object = blob("main");
     let bytes = content(size, 7);
@@ -367,15 +370,46 @@ async fn batches(cache: &dyn Backend) {
     assert!(step("look for none", cache.exist(&[])).await.is_empty());
 }
 
-async fn parallel(cache: &dyn Backend) {
+async fn parallel(cache: &dyn Backend, tries: u32) {
     let answers = (0..64_u64).map(|at| async move {
         let object = blob("parallel");
         let bytes = content(20_000, at + 1);
-        step("put", cache.put(&object, bytes.clone(), PutMode::IfAbsent)).await;
+        for left in (0..tries).rev() {
+            let put = cache.put(&object, bytes.clone(), PutMode::IfAbsent);
+            match step("put", async { Ok(put.await) }).await {
+                Err(error) if left > 0 && error.is_retryable() => {}
+                put => {
+                    put.unwrap();
+                    break;
+                }
+            }
+        }
         let found = step("get", cache.get(&object, ANY)).await;
         assert!(found == Some(bytes), "{at}");
     });
     futures_util::future::join_all(answers).await;
+}
+
+/// Requests whose futures are dropped at any moment spoil neither others nor what is stored.
+async fn given_up(cache: &dyn Backend, whole: bool) {
+    let bytes = content(700_000, unique());
+    let there = blob("main");
+    step("put", cache.put(&there, bytes.clone(), PutMode::Replace)).await;
+    for at in 0..24_u64 {
+        let object = blob("main");
+        let time = Duration::from_micros(at * at * 40);
+        let _ = tokio::time::timeout(time, cache.put(&object, bytes.clone(), PutMode::Replace)).await;
+        let _ = tokio::time::timeout(time, cache.get(&there, ANY)).await;
+        let _ = tokio::time::timeout(time, cache.get_many(&[there.clone(), object.clone()], ANY)).await;
+        let body = step("open", cache.open(&there, at)).await.unwrap();
+        let _ = tokio::time::timeout(time, collect(body)).await;
+        let found = step("get", cache.get(&object, ANY)).await;
+        assert!(
+            !whole || found.is_none_or(|found| found == bytes),
+            "half of what was being written"
+        );
+        assert!(step("get", cache.get(&there, ANY)).await.unwrap() == bytes);
+    }
 }
 
 /// A large object, from a file and as a stream, with little of it in memory.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use heph_cache::remote::{Object, Put, PutMode, RemoteError, RemoteErrorKind};
 use heph_common::Digest;
 
+use super::checks::QUIET;
 use super::subject::Subject;
 
 /// Longer than a backend may take to give up on a server that is not there.
@@ -192,6 +193,7 @@ pub(super) async fn broken(subject: &Subject) {
 
 /// The server takes small objects only.
 pub(super) async fn too_large(subject: &Subject, size: usize) {
+    let _others = QUIET.read().await;
     let cache = subject.backend();
     let put = async |length: usize| {
         cache
@@ -205,8 +207,8 @@ pub(super) async fn too_large(subject: &Subject, size: usize) {
 }
 
 /// There are no credentials at all.
-pub(super) async fn no_credentials(subject: &Subject) {
+pub(super) async fn no_credentials(subject: &Subject, variable: &str) {
     let errors = all_are(subject, RemoteErrorKind::Credentials, &["get", "put"]).await;
     let hint = errors[0].1.hint("shared", &subject.location());
-    assert!(hint.contains("AWS_ACCESS_KEY_ID"), "{hint}");
+    assert!(hint.contains(variable), "{hint}");
 }

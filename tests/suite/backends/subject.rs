@@ -20,6 +20,10 @@ pub(super) struct Subject {
     pub ttl: Option<Duration>,
     /// Whether the server keeps the first of two objects when it is asked to.
     pub conditional: bool,
+    /// Whether the server forgets uploads that break off.
+    pub whole: bool,
+    /// How often each of many requests at once is made.
+    pub tries: u32,
     /// Largest object that its checks write.
     pub largest: u64,
 }
@@ -35,6 +39,8 @@ impl Subject {
             credentials: Credentials::Environment,
             ttl: None,
             conditional: name == "file",
+            whole: true,
+            tries: 1,
             largest: 64 << 20,
         }
     }
@@ -83,6 +89,18 @@ impl Subject {
         self
     }
 
+    /// With a server that keeps what it got of an upload that breaks off.
+    pub(super) fn keeping_halves(mut self) -> Self {
+        self.whole = false;
+        self
+    }
+
+    /// With a server that has faults of its own when it is asked for much at once.
+    pub(super) fn trying(mut self, tries: u32) -> Self {
+        self.tries = tries;
+        self
+    }
+
     pub(super) fn location(&self) -> Location {
         Location::parse(&CacheUri::parse(&self.uri).unwrap()).unwrap()
     }
@@ -105,7 +123,12 @@ impl Subject {
         let password = in_uri
             .and_then(|(login, _)| login.split_once(':'))
             .map(|(_, password)| password.to_owned());
-        named.map(|(_, value)| value.clone()).chain(password).collect()
+        let proxies = ["HTTP_PROXY", "all_proxy"].iter().filter_map(|name| {
+            let (login, _) = self.environment.get(*name)?.rsplit_once('@')?;
+            Some(login.rsplit_once(':')?.1.to_owned())
+        });
+        let named = named.map(|(_, value)| value.clone());
+        named.chain(password).chain(proxies).collect()
     }
 
     pub(super) fn connect(&self) -> Result<Arc<dyn Backend>, RemoteError> {

@@ -51,9 +51,11 @@ impl Server {
         let scrubber = Scrubber::new(access, secrets);
         let url = Url::parse(&format!("{base}/"))
             .map_err(|error| RemoteError::new(RemoteErrorKind::Config, format!("use '{base}': {error}")))?;
+        let transport = Transport::new(access, url.scheme() == "https", scrubber)?;
+        let identity = Identity::find(login, access);
         Ok(Self {
-            authorization: authorization(login, access)?,
-            transport: Transport::new(access, url.scheme() == "https", scrubber)?,
+            authorization: authorization(identity.as_ref(), &url, &transport)?,
+            transport,
             base: url,
             parallel: access.parallel(PARALLEL),
             made: Mutex::new(HashSet::new()),
@@ -328,33 +330,55 @@ impl Content {
     }
 }
 
-/// Bearer if there is a token, else basic if there is a password.
-fn authorization(login: Option<&Login>, access: &Access) -> Result<Option<HeaderValue>, RemoteError> {
-    let value = match (access.secret("HEPH_CACHE_TOKEN"), login) {
-        (Some(token), _) => format!("Bearer {token}"),
-        (None, Some(login)) => basic(&login.user, &login.password),
-        (None, None) => match (
+/// Who asks.
+enum Identity {
+    Bearer(String),
+    Basic(String, String),
+}
+
+impl Identity {
+    /// Bearer if there is a token, else basic if there is a name or a password.
+    fn find(login: Option<&Login>, access: &Access) -> Option<Self> {
+        if let Some(token) = access.secret("HEPH_CACHE_TOKEN") {
+            return Some(Self::Bearer(token.to_owned()));
+        }
+        if let Some(login) = login {
+            return Some(Self::Basic(login.user.clone(), login.password.clone()));
+        }
+        match (
             access.secret("HEPH_CACHE_USER"),
             access.secret("HEPH_CACHE_PASSWORD"),
         ) {
-            (None, None) => return Ok(None),
-            (user, password) => basic(user.unwrap_or_default(), password.unwrap_or_default()),
-        },
-    };
-    let mut value = HeaderValue::try_from(value).map_err(|_| {
-        let message =
-            "use HEPH_CACHE_TOKEN, HEPH_CACHE_USER or HEPH_CACHE_PASSWORD: a character in it cannot be sent";
-        RemoteError::new(RemoteErrorKind::Credentials, message)
-    })?;
-    value.set_sensitive(true);
-    Ok(Some(value))
+            (None, None) => None,
+            (user, password) => {
+                let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
+                Some(Self::Basic(text(user), text(password)))
+            }
+        }
+    }
 }
 
-fn basic(user: &str, password: &str) -> String {
-    format!(
-        "Basic {}",
-        super::base64::encode(format!("{user}:{password}").as_bytes())
-    )
+/// The header that says who asks; it is marked as one that must not be shown.
+fn authorization(
+    identity: Option<&Identity>,
+    url: &Url,
+    transport: &Transport,
+) -> Result<Option<HeaderValue>, RemoteError> {
+    let Some(identity) = identity else {
+        return Ok(None);
+    };
+    let request = transport.request(Method::GET, url.clone());
+    let request = match identity {
+        Identity::Bearer(token) => request.bearer_auth(token),
+        Identity::Basic(user, password) => request.basic_auth(user, Some(password)),
+    };
+    match request.build() {
+        Ok(request) => Ok(request.headers().get(AUTHORIZATION).cloned()),
+        Err(_) => Err(RemoteError::new(
+            RemoteErrorKind::Credentials,
+            "use HEPH_CACHE_TOKEN: a character in it cannot be sent",
+        )),
+    }
 }
 
 impl Backend for Server {

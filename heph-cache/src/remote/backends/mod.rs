@@ -1,7 +1,6 @@
 //! The kinds of remote caches.
 
 mod az;
-mod base64;
 mod file;
 mod gs;
 mod http;

@@ -163,7 +163,7 @@ impl Bucket {
             PutMode::IfAbsent => object_store::PutMode::Create,
         };
         let options = PutOptions::from(mode.clone());
-        match self.store.put_opts(&path, bytes.clone().into(), options).await {
+        match self.store.put_opts(&path, bytes.into(), options).await {
             Ok(_) => Ok(Put::Written),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
                 if mode == object_store::PutMode::Create =>

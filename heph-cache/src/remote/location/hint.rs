@@ -8,8 +8,17 @@ pub(crate) fn hint(kind: RemoteErrorKind, cache: &str, location: &Location) -> S
     let key = |name: &str| format!("caches.{cache}.{name}");
     match kind {
         RemoteErrorKind::Denied => format!(
-            "check that {} may use cache '{cache}', or set {}: false or {}: false",
+            "check that who is named by {} may use cache '{cache}'{}, or set {}: false or {}: false",
             credentials(location),
+            match location {
+                Location::Bucket {
+                    provider: Provider::S3,
+                    ..
+                } => {
+                    " (without s3:ListBucket, S3 refuses to say that an object is missing)"
+                }
+                _ => "",
+            },
             key("write"),
             key("read")
         ),
