@@ -9,6 +9,7 @@
 
 mod backends;
 mod build_files;
+mod checkout;
 mod codegen;
 mod commands;
 mod daemon;
