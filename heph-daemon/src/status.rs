@@ -21,6 +21,7 @@ pub(crate) fn reply(engine: &Engine, activity: &Activity, identity: &Identity) -
         socket: identity.socket.clone(),
         log: identity.log.clone(),
         workspaces: activity.roots().iter().map(|root| text(root)).collect(),
+        warm: engine.warm_roots().iter().map(|root| text(root)).collect(),
         runs: activity.runs(),
         clients: u32::try_from(connections.saturating_sub(1)).unwrap_or(u32::MAX),
         problems: activity.problems(),

@@ -333,6 +333,10 @@ fn status_tells_what_runs_in_all_workspaces() {
         .run()
         .json();
     assert_eq!(elsewhere["runs"], shown["runs"]);
+    for field in ["pid", "heph", "build", "workspaces", "warm", "started_unix_ms"] {
+        assert_eq!(elsewhere["daemon"][field], shown[field], "{field}");
+    }
+    assert!(shown["uptime_ms"].as_u64() > Some(0), "{shown}");
     env.heph(["status"]).run().success().says("//:slow in ");
     env.heph(["daemon", "status"])
         .run()

@@ -72,6 +72,18 @@ fn after_a_while_without_work_what_is_warm_is_dropped_and_memory_given_back() {
         }
         since.elapsed() > Duration::from_secs(3)
     });
+    let status = env.heph(["daemon", "status", "--json"]).run().success().json();
+    let daemon_status = &status["daemons"][0];
+    assert_eq!(
+        daemon_status["workspaces"].as_array().map(Vec::len),
+        Some(1),
+        "{status}"
+    );
+    assert_eq!(
+        daemon_status["warm"].as_array().map(Vec::len),
+        Some(0),
+        "{status}"
+    );
     // What it knew is on the disk.
     assert!(env.build("//...").executed().is_empty());
     assert_eq!(daemon(&env), pid);

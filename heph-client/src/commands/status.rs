@@ -5,7 +5,7 @@ use heph_proto::maintain_request::What;
 use heph_proto::{StatusReply, StatusRequest, StoreStatistics};
 use serde_json::{Value, json};
 
-use crate::commands::daemon::status::{run_text, runs_document};
+use crate::commands::daemon::status::{document as daemon_document, run_text, runs_document};
 use crate::connector::{Connection, Connector};
 use crate::context::Context;
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context, _: &StatusArgs) -> Result<Exit> {
     let document = json!({
         "version": VERSION, "heph": env!("CARGO_PKG_VERSION"), "root": workspace.root,
         "package": workspace.package, "home": workspace.home, "profiles": workspace.profiles,
-        "files": workspace.files, "daemon": daemon.as_ref().map(|daemon| json!({"pid": daemon.pid})),
+        "files": workspace.files, "daemon": daemon.as_ref().map(daemon_document),
         "runs": runs_document(runs),
         "store": {
             "results": store["results"], "blobs": store["blobs"], "bytes": bytes,
@@ -59,7 +59,8 @@ pub(super) fn run(context: &Context, _: &StatusArgs) -> Result<Exit> {
             &format!("{results}, {} of at most {most}", words::size(bytes)),
         );
         if let Some(daemon) = &daemon {
-            text += &line("daemon", &format!("process {}", daemon.pid));
+            let memory = words::size(daemon.memory_bytes);
+            text += &line("daemon", &format!("process {}, {memory}", daemon.pid));
         }
         for (number, run) in runs.iter().enumerate() {
             text += &line(if number == 0 { "runs" } else { "" }, &run_text(run));

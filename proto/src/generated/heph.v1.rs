@@ -865,6 +865,9 @@ pub struct StatusReply {
     /// Whether it takes nothing new and exits when its runs have ended.
     #[prost(bool, tag = "13")]
     pub going: bool,
+    /// Of these workspaces, those of which something is kept in memory, sorted.
+    #[prost(string, repeated, tag = "14")]
+    pub warm: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A run that goes on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -37,7 +37,7 @@ pub(super) fn run(context: &Context, workspace: &Workspace, all: bool) -> Result
 }
 
 /// A daemon as docs/json.md describes it.
-fn document(status: &StatusReply) -> Value {
+pub fn document(status: &StatusReply) -> Value {
     let problems: Vec<Value> = status
         .problems
         .iter()
@@ -45,7 +45,9 @@ fn document(status: &StatusReply) -> Value {
         .collect();
     json!({
         "pid": status.pid, "heph": status.version, "build": status.build, "own": status.build == build().name,
-        "going": status.going, "started_unix_ms": status.started_unix_ms, "memory_bytes": status.memory_bytes,
+        "going": status.going, "started_unix_ms": status.started_unix_ms,
+        "uptime_ms": u64::try_from(since(status.started_unix_ms).as_millis()).unwrap_or(u64::MAX),
+        "memory_bytes": status.memory_bytes, "warm": status.warm,
         "socket": status.socket, "log": status.log, "clients": status.clients, "workspaces": status.workspaces,
         "runs": runs_document(&status.runs), "problems": problems,
     })
@@ -77,7 +79,14 @@ fn text(status: &StatusReply) -> String {
     line("socket", &status.socket);
     line("log", &status.log);
     line("clients", &status.clients.to_string());
-    several(&mut line, "workspaces", &status.workspaces);
+    let workspaces = status
+        .workspaces
+        .iter()
+        .map(|root| match status.warm.contains(root) {
+            true => root.clone(),
+            false => format!("{root} (not in memory)"),
+        });
+    several(&mut line, "workspaces", &workspaces.collect::<Vec<_>>());
     let runs: Vec<String> = status.runs.iter().map(run_text).collect();
     several(&mut line, "runs", &runs);
     let problems = status.problems.iter().map(|problem| {
@@ -136,6 +145,7 @@ mod tests {
             socket: "/run/user/1000/heph/00ff.sock".into(),
             log: "/home/ada/.heph/run/0.1.0-00ff/1/log".into(),
             workspaces: vec!["/a".into(), "/b".into()],
+            warm: vec!["/a".into()],
             clients: 1,
             runs: vec![RunStatus {
                 id: 3,
@@ -162,7 +172,7 @@ mod tests {
         log         /home/ada/.heph/run/0.1.0-00ff/1/log
         clients     1
         workspaces  /a
-                    /b
+                    /b (not in memory)
         runs        //... in /a: 3 of 10 targets, for 0us (process 99)
         problems    0us ago: a client could not be let in
         ");
