@@ -11,6 +11,7 @@ use heph_tests::servers::{
     Authority, Azurite, GoogleFront, Memcached, Nginx, RcloneS3, Redis, SeaweedFs, WebDav,
 };
 
+use crate::file_systems::Mounted;
 use subject::Subject;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -422,6 +423,41 @@ async fn proxies_are_those_of_the_environment() {
     errors::gone(&subject.clone().without("HTTP_PROXY")).await;
     drop(server);
     errors::gone(&subject).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_silent_is_given_up() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = server.local_addr().unwrap();
+    let endpoint = format!("http://{at}");
+    let s3 = Subject::new("s3", "s3://bucket")
+        .endpoint(&endpoint)
+        .with("AWS_ACCESS_KEY_ID", "a-key")
+        .with("AWS_SECRET_ACCESS_KEY", "a-secret");
+    let others = ["http", "https", "redis", "rediss", "memcached"];
+    let others = others.map(|scheme| Subject::new(scheme, &format!("{scheme}://{at}")));
+    let all = others.iter().chain([&s3]).map(errors::silent);
+    futures_util::future::join_all(all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_and_a_full_server_say_so() {
+    let name = "backends::a_full_disk_and_a_full_server_say_so";
+    let mounted = Mounted::tmpfs("size=3m");
+    if needs(name, "cannot mount", mounted.is_some())
+        && let Some(mounted) = mounted
+    {
+        errors::full(&Subject::new(
+            "file",
+            &format!("file://{}", mounted.at().display()),
+        ))
+        .await;
+    }
+    if needs(name, "redis-server is missing", Redis::available()) {
+        let server = blocking(Redis::small).await;
+        let uri = format!("redis://127.0.0.1:{}", server.port);
+        errors::full(&Subject::new("redis", &uri).with("REDIS_PASSWORD", Redis::PASSWORD)).await;
+    }
 }
 
 /// Runs what may block away from the async workers.

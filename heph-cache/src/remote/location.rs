@@ -238,6 +238,7 @@ fn own_variables(location: &Location) -> &'static [&'static str] {
             ..
         } => &[
             "AWS_ACCESS_KEY_ID",
+            "AWS_CA_BUNDLE",
             "AWS_CONFIG_FILE",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
@@ -249,6 +250,7 @@ fn own_variables(location: &Location) -> &'static [&'static str] {
             "AWS_EC2_METADATA_SERVICE_ENDPOINT",
             "AWS_ENDPOINT_URL",
             "AWS_ENDPOINT_URL_S3",
+            "AWS_ENDPOINT_URL_SSO",
             "AWS_ENDPOINT_URL_STS",
             "AWS_PROFILE",
             "AWS_REGION",

@@ -25,15 +25,20 @@ impl Redis {
 
     /// A server that keeps nothing on the disk.
     pub fn new() -> Self {
-        started(|| Self::start(None))
+        started(|| Self::start(None, "--maxmemory 512mb --maxmemory-policy allkeys-lru"))
+    }
+
+    /// A server with little room that drops nothing by itself.
+    pub fn small() -> Self {
+        started(|| Self::start(None, "--maxmemory 4mb --maxmemory-policy noeviction"))
     }
 
     /// A server that speaks TLS only.
     pub fn with_tls() -> Self {
-        started(|| Self::start(Some(())))
+        started(|| Self::start(Some(()), "--maxmemory 512mb"))
     }
 
-    fn start(tls: Option<()>) -> Result<Self, String> {
+    fn start(tls: Option<()>, memory: &str) -> Result<Self, String> {
         let place = directory();
         let root = place.path().display().to_string();
         let port = free_port(0);
@@ -48,7 +53,7 @@ impl Redis {
             None => format!("--port {port}"),
         };
         let arguments = format!(
-            "--bind 127.0.0.1 {listen} --save  --appendonly no --dir {root} --requirepass {} --maxmemory 512mb --maxmemory-policy allkeys-lru",
+            "--bind 127.0.0.1 {listen} --save  --appendonly no --dir {root} --requirepass {} {memory}",
             Self::PASSWORD
         );
         // Nothing between two blanks is an empty word: no snapshots.

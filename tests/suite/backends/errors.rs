@@ -206,6 +206,46 @@ pub(super) async fn too_large(subject: &Subject, size: usize) {
     assert!(!error.is_retryable());
 }
 
+/// The server takes no more.
+pub(super) async fn full(subject: &Subject) {
+    let cache = subject.backend();
+    let bytes = Bytes::from(vec![7; 200_000]);
+    for at in 0..200_u32 {
+        let object = Object::Blob {
+            scope: "main".to_owned(),
+            digest: Digest::of(&at.to_le_bytes()),
+            compressed: false,
+        };
+        if let Err(error) = cache.put(&object, bytes.clone(), PutMode::Replace).await {
+            assert_eq!(error.kind, RemoteErrorKind::Full, "{error}");
+            assert!(!error.is_retryable());
+            // What is there can still be read.
+            assert!(at > 0 && cache.probe().await.is_ok());
+            assert_eq!(
+                cache.get(&object, 1 << 20).await.unwrap(),
+                None,
+                "not even in part"
+            );
+            return;
+        }
+    }
+    panic!("40 MB have found room");
+}
+
+/// The server accepts connections and is silent.
+pub(super) async fn silent(subject: &Subject) {
+    let cache = subject.backend();
+    let started = Instant::now();
+    let error = cache.probe().await.unwrap_err();
+    assert_eq!(error.kind, RemoteErrorKind::TimedOut, "{}: {error}", subject.name);
+    assert!(error.is_retryable());
+    assert!(
+        started.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
 /// There are no credentials at all.
 pub(super) async fn no_credentials(subject: &Subject, variable: &str) {
     let errors = all_are(subject, RemoteErrorKind::Credentials, &["get", "put"]).await;

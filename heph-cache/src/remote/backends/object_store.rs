@@ -19,9 +19,10 @@ use object_store::{
     PutPayload, RetryConfig,
 };
 use reqwest::{Response, Url};
+use tokio::task::JoinSet;
 
 use super::refusal;
-use super::stream::skipped;
+use super::stream::{reserved, skipped};
 use super::transport::{Transport, causes, kind_of, what};
 use super::upload::{self, read_piece};
 use crate::remote::access::Access;
@@ -31,8 +32,12 @@ use crate::remote::backend::{
 
 /// Requests at once where the entry names no number.
 const PARALLEL: usize = 64;
-/// Size of a part of an upload; two of them are in memory at once.
-const PART: u64 = 8 << 20;
+/// Size of a part of an upload: the least that S3 takes. Three of them are in memory at once, one of which is being read.
+const PART: u64 = 5 << 20;
+/// Parts that are sent at once.
+const SENDING: usize = 2;
+/// What is larger is sent in parts.
+const WHOLE: u64 = 15 << 20;
 /// How many parts an upload may have, by the rules of S3 and Google.
 const PARTS: u64 = 10_000;
 
@@ -73,7 +78,7 @@ impl Bucket {
         if found.meta.size > limit {
             return Err(RemoteError::too_large(path.as_ref(), found.meta.size, limit));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(found.meta.size).unwrap_or_default());
+        let mut bytes = reserved(Some(found.meta.size));
         let mut chunks = found.into_stream();
         while let Some(chunk) = chunks.next().await {
             bytes.extend_from_slice(&chunk.map_err(|error| self.error("get", &path, &error))?);
@@ -176,36 +181,50 @@ impl Bucket {
 
     async fn put_file(&self, path: Path, file: Arc<File>, size: u64) -> Result<Put, RemoteError> {
         upload::check(&file, size)?;
-        if size <= PART {
+        if size <= WHOLE {
             let length = usize::try_from(size).unwrap_or_default();
             let bytes = read_piece(file, 0, length).await?;
             return self.put(path, bytes, PutMode::Replace).await;
         }
+        if size > PART * PARTS {
+            return Err(RemoteError::too_large(path.as_ref(), size, PART * PARTS));
+        }
         let upload = self.store.put_multipart(&path).await;
         let upload = upload.map_err(|error| self.error("begin to put", &path, &error))?;
         let mut upload = Unfinished(Some(upload));
-        let offsets = (0..size.div_ceil(PART)).map(|part| part * PART);
-        // Parts are numbered in the order in which they are handed over, so reading stays in this order.
-        let mut sending = stream::FuturesUnordered::new();
-        for offset in offsets {
-            if sending.len() == 2
-                && let Some(sent) = sending.next().await
-            {
-                let sent: Result<(), object_store::Error> = sent;
-                sent.map_err(|error| self.error("put", &path, &error))?;
-            }
+        // Tasks, so that sending goes on while the next part is read. They end with the set.
+        let mut sending = JoinSet::new();
+        for offset in (0..size.div_ceil(PART)).map(|part| part * PART) {
             let length = usize::try_from((size - offset).min(PART)).unwrap_or_default();
-            // The part that is being read counts, too.
             let bytes = read_piece(Arc::clone(&file), offset, length).await?;
-            sending.push(upload.get()?.put_part(PutPayload::from_bytes(bytes)));
+            if sending.len() >= SENDING {
+                self.sent(&path, sending.join_next().await)?;
+            }
+            sending.spawn(upload.get()?.put_part(PutPayload::from_bytes(bytes)));
         }
-        while let Some(sent) = sending.next().await {
-            sent.map_err(|error| self.error("put", &path, &error))?;
+        while !sending.is_empty() {
+            self.sent(&path, sending.join_next().await)?;
         }
         let finished = upload.get()?.complete().await;
         finished.map_err(|error| self.error("finish putting", &path, &error))?;
         upload.0 = None;
         Ok(Put::Written)
+    }
+
+    /// What became of one part.
+    fn sent(
+        &self,
+        path: &Path,
+        part: Option<Result<object_store::Result<()>, tokio::task::JoinError>>,
+    ) -> Result<(), RemoteError> {
+        match part {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(self.error("put", path, &error)),
+            Some(Err(error)) => Err(RemoteError::new(
+                RemoteErrorKind::Unavailable,
+                format!("put '{path}': {error}"),
+            )),
+        }
     }
 
     fn error(&self, action: &str, path: &Path, error: &object_store::Error) -> RemoteError {

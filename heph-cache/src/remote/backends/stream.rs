@@ -16,3 +16,9 @@ pub(super) fn skipped(
         chunk.split_off(drop)
     }))
 }
+
+/// Room for bytes that a server announces: what is reserved for a large object grows as it comes.
+pub(super) fn reserved(announced: Option<u64>) -> Vec<u8> {
+    const MOST: u64 = 8 << 20;
+    Vec::with_capacity(usize::try_from(announced.unwrap_or(0).min(MOST)).unwrap_or_default())
+}

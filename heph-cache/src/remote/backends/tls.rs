@@ -71,18 +71,22 @@ fn roots(access: &Access) -> Result<Arc<RootCertStore>, RemoteError> {
     } else {
         system()
     };
-    let Some(extra) = &access.ca_file else {
-        return Ok(base);
-    };
-    let found = rustls_native_certs::load_certs_from_paths(Some(extra), None);
     let mut all = RootCertStore::clone(&base);
-    let (added, _) = all.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let cause = found
-            .errors
-            .first()
-            .map_or("no certificate is in it".to_owned(), ToString::to_string);
-        return Err(unusable("caFile", Some(extra), &cause));
+    let own = access.ca_file.as_deref().map(|path| ("caFile", path));
+    // What Amazon's own tools call it; only caches in s3 are given it.
+    let amazon = access
+        .setting("AWS_CA_BUNDLE")
+        .map(|path| ("AWS_CA_BUNDLE", Path::new(path)));
+    for (setting, path) in own.into_iter().chain(amazon) {
+        let found = rustls_native_certs::load_certs_from_paths(Some(path), None);
+        let (added, _) = all.add_parsable_certificates(found.certs);
+        if added == 0 {
+            let cause = found
+                .errors
+                .first()
+                .map_or("no certificate is in it".to_owned(), ToString::to_string);
+            return Err(unusable(setting, Some(path), &cause));
+        }
     }
     Ok(Arc::new(all))
 }

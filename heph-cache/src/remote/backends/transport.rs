@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::refusal;
 use super::scrub::Scrubber;
+use super::stream::reserved;
 use super::tls;
 use crate::remote::access::Access;
 use crate::remote::backend::{RemoteError, RemoteErrorKind};
@@ -176,8 +177,7 @@ impl Transport {
         if let Some(size) = announced.filter(|&size| size > limit) {
             return Err(RemoteError::too_large(what, size, limit));
         }
-        let mut bytes =
-            Vec::with_capacity(announced.and_then(|size| usize::try_from(size).ok()).unwrap_or(0));
+        let mut bytes = reserved(announced);
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => {

@@ -160,10 +160,11 @@ impl Provider {
                 session.start
             ))
         })?;
-        let url = format!(
-            "https://portal.sso.{}.amazonaws.com/federation/credentials",
-            session.region
-        );
+        let endpoint = match self.access.setting("AWS_ENDPOINT_URL_SSO") {
+            Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+            None => format!("https://portal.sso.{}.amazonaws.com", session.region),
+        };
+        let url = format!("{endpoint}/federation/credentials");
         let query = [("role_name", &session.role), ("account_id", &session.account)];
         let failed = |cause: String| problem(format!("use the single sign-on at {}: {cause}", session.start));
         let url = Url::parse_with_params(&url, query).map_err(|error| failed(error.to_string()))?;

@@ -219,3 +219,39 @@ async fn keys_that_change_in_a_file_are_read_again_when_they_are_asked_for_anew(
     assert_eq!(again.value.key_id, "AK-two");
     assert!(again.expires.is_some(), "keys of a file are not kept for ever");
 }
+
+#[tokio::test]
+async fn a_single_sign_on_is_used_while_it_lasts() {
+    let answer = r#"{"roleCredentials":{"accessKeyId":"AK-sso","secretAccessKey":"s","sessionToken":"t","expiration":4102444800000}}"#;
+    let service = Service::new(&[("GET /federation/credentials", answer)]);
+    let home = home(
+        "[profile work]\nsso_session = corp\nsso_account_id = 123\nsso_role_name = dev\n[sso-session corp]\nsso_start_url = https://corp.example/start\nsso_region = eu-west-1\n",
+        "",
+    );
+    let cache = home.path().join(".aws/sso/cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    let sign_on = |ends: &str| {
+        let json = format!(
+            r#"{{"startUrl":"https://corp.example/start/","accessToken":"sso-token","expiresAt":"{ends}"}}"#
+        );
+        std::fs::write(cache.join("abc.json"), json).unwrap();
+    };
+    let variables = [
+        ("HOME", home.path().to_str().unwrap()),
+        ("AWS_PROFILE", "work"),
+        ("AWS_ENDPOINT_URL_SSO", &service.url),
+    ];
+    sign_on("2100-01-01T00:00:00Z");
+    assert_eq!(key(access(&variables)).await.unwrap(), "AK-sso s t");
+    let request = service.requests().concat();
+    assert!(
+        request.contains("x-amz-sso_bearer_token: sso-token") && request.contains("account_id=123"),
+        "{request}"
+    );
+    sign_on("2020-01-01T00:00:00Z");
+    let error = key(access(&variables)).await.unwrap_err();
+    assert!(
+        error.kind == RemoteErrorKind::Credentials && error.message.contains("aws sso login"),
+        "{error}"
+    );
+}
