@@ -22,8 +22,8 @@ pub(super) struct Subject {
     pub conditional: bool,
     /// Whether the server forgets uploads that break off.
     pub whole: bool,
-    /// How often each of many requests at once is made.
-    pub tries: u32,
+    /// Whether the server has faults of its own when it is asked for much at once.
+    pub weak: bool,
     /// Largest object that its checks write.
     pub largest: u64,
 }
@@ -40,7 +40,7 @@ impl Subject {
             ttl: None,
             conditional: name == "file",
             whole: true,
-            tries: 1,
+            weak: false,
             largest: 64 << 20,
         }
     }
@@ -96,8 +96,8 @@ impl Subject {
     }
 
     /// With a server that has faults of its own when it is asked for much at once.
-    pub(super) fn trying(mut self, tries: u32) -> Self {
-        self.tries = tries;
+    pub(super) fn weak(mut self) -> Self {
+        self.weak = true;
         self
     }
 
