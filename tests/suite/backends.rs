@@ -427,6 +427,34 @@ async fn proxies_are_those_of_the_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_another_kind_is_told() {
+    let name = "backends::a_server_of_another_kind_is_told";
+    if !needs(
+        name,
+        "nginx or redis-server is missing",
+        Nginx::available() && Redis::available(),
+    ) {
+        return;
+    }
+    let (nginx, redis) = (blocking(Nginx::new).await, blocking(Redis::new).await);
+    for scheme in ["redis", "rediss", "memcached", "https"] {
+        errors::invalid(&Subject::new(
+            scheme,
+            &format!("{scheme}://127.0.0.1:{}", nginx.plain),
+        ))
+        .await;
+    }
+    // To one that waits for the end of a line, TLS is an unfinished one, until time is up.
+    for scheme in ["memcached", "http"] {
+        errors::invalid(&Subject::new(
+            scheme,
+            &format!("{scheme}://127.0.0.1:{}", redis.port),
+        ))
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_silent_is_given_up() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = server.local_addr().unwrap();

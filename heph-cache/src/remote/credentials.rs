@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 
 use super::backend::{RemoteError, RemoteErrorKind};
 use super::backends::transport::{Transport, what};
+use super::backends::upload::blocking;
 
 /// Credentials are fetched anew when they end within this time.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
@@ -111,6 +112,12 @@ pub(super) fn read(what: &str, path: &Path) -> Result<String, RemoteError> {
         return Err(cause(&"it is too large"));
     }
     std::fs::read_to_string(path).map_err(|error| cause(&error))
+}
+
+/// [`read`], away from the async workers.
+async fn read_later(what: &'static str, path: &Path) -> Result<String, RemoteError> {
+    let path = path.to_owned();
+    blocking(move || read(what, &path)).await
 }
 
 /// A moment as RFC 3339 has it.

@@ -232,6 +232,27 @@ pub(super) async fn full(subject: &Subject) {
     panic!("40 MB have found room");
 }
 
+/// The server is of another kind: that is said at once, or the connection ends.
+pub(super) async fn invalid(subject: &Subject) {
+    for (name, error) in answers(subject).await {
+        let kinds = [
+            RemoteErrorKind::Invalid,
+            RemoteErrorKind::Unsupported,
+            RemoteErrorKind::Unavailable,
+        ];
+        assert!(
+            kinds.contains(&error.kind),
+            "{}: {name}: {error} ({:?})",
+            subject.name,
+            error.kind
+        );
+        if name == "probe" {
+            eprintln!("{}: {:?}: {error}", subject.name, error.kind);
+        }
+    }
+    assert!(subject.backend().probe().await.is_err());
+}
+
 /// The server accepts connections and is silent.
 pub(super) async fn silent(subject: &Subject) {
     let cache = subject.backend();

@@ -14,7 +14,7 @@ pub(super) mod scrub;
 mod stream;
 mod tls;
 pub(super) mod transport;
-mod upload;
+pub(super) mod upload;
 
 use std::sync::Arc;
 

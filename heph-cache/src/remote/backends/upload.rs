@@ -11,7 +11,7 @@ use futures_util::{Stream, stream};
 use crate::remote::backend::{RemoteError, RemoteErrorKind};
 
 /// Runs what may block away from the async workers.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(in crate::remote) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
 ) -> Result<T, RemoteError> {
     match tokio::task::spawn_blocking(work).await {

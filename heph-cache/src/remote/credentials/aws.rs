@@ -20,6 +20,7 @@ use crate::remote::access::Access;
 use crate::remote::backend::RemoteError;
 use crate::remote::backends::scrub::Scrubber;
 use crate::remote::backends::transport::Transport;
+use crate::remote::backends::upload::blocking;
 
 /// Profiles are read again this long after the last time; somebody may have changed them.
 const REREAD: Duration = Duration::from_secs(6 * 60);
@@ -89,7 +90,7 @@ enum Source {
     /// A token in a file, for which a role is given.
     WebIdentity { token: PathBuf, role: Role },
     /// A single sign-on that was done by `aws sso login`.
-    SignOn(Box<SignOn>),
+    SignOn(Arc<SignOn>),
     /// A service beside this container.
     Container { url: String, token: Option<String> },
     /// A service of this machine.
@@ -117,9 +118,14 @@ struct SignOn {
     cache: PathBuf,
 }
 
+/// The places where credentials are looked for, in files and variables.
+struct Chain {
+    access: Access,
+}
+
 /// Credentials for requests to a bucket.
 pub(crate) struct Provider {
-    access: Access,
+    chain: Arc<Chain>,
     region: String,
     kept: Kept<AwsCredential>,
     /// For services in the internet, made when it is needed.
@@ -139,18 +145,39 @@ impl Provider {
     pub(crate) fn new(access: Access, region: String) -> Result<Self, RemoteError> {
         let scrubber = Scrubber::new(&access, profile(&access)?.secrets);
         let local = Transport::direct(&access, scrubber.clone())?;
-        let provider = Self {
-            access,
+        let chain = Chain { access };
+        chain.source()?;
+        Ok(Self {
+            chain: Arc::new(chain),
             region,
             kept: Kept::default(),
             remote: std::sync::OnceLock::new(),
             local,
             scrubber,
-        };
-        provider.source()?;
-        Ok(provider)
+        })
     }
 
+    /// A client for services in the internet.
+    fn remote(&self) -> Result<&Transport, RemoteError> {
+        if let Some(transport) = self.remote.get() {
+            return Ok(transport);
+        }
+        let transport = Transport::new(&self.chain.access, true, self.scrubber.clone())?;
+        Ok(self.remote.get_or_init(|| transport))
+    }
+
+    async fn current(&self) -> Result<Temporary<AwsCredential>, RemoteError> {
+        let chain = Arc::clone(&self.chain);
+        let (source, changes) = blocking(move || chain.source()).await?;
+        let mut found = self.fetch(&source).await?;
+        if changes && found.expires.is_none() {
+            found.expires = Some(SystemTime::now() + REREAD);
+        }
+        Ok(found)
+    }
+}
+
+impl Chain {
     /// Where credentials come from, and whether that may change while the environment does not.
     fn source(&self) -> Result<(Source, bool), RemoteError> {
         let access = &self.access;
@@ -287,7 +314,7 @@ impl Provider {
                 .cloned()
         };
         let home = PathBuf::from(self.access.variable("HOME")?);
-        Some(Source::SignOn(Box::new(SignOn {
+        Some(Source::SignOn(Arc::new(SignOn {
             start: get("sso_start_url")?,
             region: get("sso_region")?,
             account: account.to_owned(),
@@ -339,24 +366,6 @@ impl Provider {
         Ok(Source::Instance {
             url: url.trim_end_matches('/').to_owned(),
         })
-    }
-
-    /// A client for services in the internet.
-    fn remote(&self) -> Result<&Transport, RemoteError> {
-        if let Some(transport) = self.remote.get() {
-            return Ok(transport);
-        }
-        let transport = Transport::new(&self.access, true, self.scrubber.clone())?;
-        Ok(self.remote.get_or_init(|| transport))
-    }
-
-    async fn current(&self) -> Result<Temporary<AwsCredential>, RemoteError> {
-        let (source, changes) = self.source()?;
-        let mut found = self.fetch(&source).await?;
-        if changes && found.expires.is_none() {
-            found.expires = Some(SystemTime::now() + REREAD);
-        }
-        Ok(found)
     }
 }
 

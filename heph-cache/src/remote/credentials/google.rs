@@ -14,7 +14,7 @@ use object_store::gcp::GcpCredential;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
-use super::{INSTANCE, Kept, Temporary, ask, moment, problem, read};
+use super::{INSTANCE, Kept, Temporary, ask, moment, problem, read, read_later};
 use crate::remote::access::Access;
 use crate::remote::backend::RemoteError;
 use crate::remote::backends::scrub::Scrubber;
@@ -307,7 +307,7 @@ impl Provider {
     async fn exchange(&self, external: &External) -> Token {
         let failed = |cause: &str| problem(format!("exchange the token of the workload: {cause}"));
         let text = match &external.subject {
-            Subject::File(path) => read("the token of the workload", path)?,
+            Subject::File(path) => read_later("the token of the workload", path).await?,
             Subject::Url { url, headers } => {
                 let url = Url::parse(url).map_err(|error| failed(&error.to_string()))?;
                 let mut request = self.transport.request(Method::GET, url);

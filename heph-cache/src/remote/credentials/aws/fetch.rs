@@ -11,11 +11,12 @@ use object_store::client::{HttpRequest, HttpRequestBody};
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use super::super::{INSTANCE, Temporary, moment, problem, read, text};
+use super::super::{INSTANCE, Temporary, moment, problem, read, read_later, text};
 use super::{Provider, Role, SignOn, Source};
 use crate::remote::backend::{RemoteError, RemoteErrorKind};
 use crate::remote::backends::object_store::plain;
 use crate::remote::backends::refusal::element;
+use crate::remote::backends::upload::blocking;
 
 /// Time that a program may take.
 const PROCESS: Duration = Duration::from_secs(30);
@@ -40,7 +41,7 @@ impl Provider {
                 }),
                 Source::Process(command) => self.ask_process(command).await,
                 Source::WebIdentity { token, role } => {
-                    let token = read("the web identity token", token)?;
+                    let token = read_later("the web identity token", token).await?;
                     let form = [("WebIdentityToken", token.trim())];
                     self.assume("AssumeRoleWithWebIdentity", role, &form, None).await
                 }
@@ -70,7 +71,7 @@ impl Provider {
             .arg("-c")
             .arg(command)
             .env_clear()
-            .envs(&self.access.environment)
+            .envs(&self.chain.access.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -102,7 +103,7 @@ impl Provider {
         } else {
             "amazonaws.com"
         };
-        let endpoint = match self.access.setting("AWS_ENDPOINT_URL_STS") {
+        let endpoint = match self.chain.access.setting("AWS_ENDPOINT_URL_STS") {
             Some(endpoint) => endpoint.to_owned(),
             None => format!("https://sts.{region}.{suffix}"),
         };
@@ -153,14 +154,15 @@ impl Provider {
     }
 
     /// <https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html>
-    async fn ask_sign_on(&self, session: &SignOn) -> Found {
-        let token = token(session).ok_or_else(|| {
+    async fn ask_sign_on(&self, session: &Arc<SignOn>) -> Found {
+        let cache = Arc::clone(session);
+        let token = blocking(move || Ok(token(&cache))).await?.ok_or_else(|| {
             problem(format!(
                 "find the single sign-on at {}: it has ended, or never was; `aws sso login` starts it",
                 session.start
             ))
         })?;
-        let endpoint = match self.access.setting("AWS_ENDPOINT_URL_SSO") {
+        let endpoint = match self.chain.access.setting("AWS_ENDPOINT_URL_SSO") {
             Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
             None => format!("https://portal.sso.{}.amazonaws.com", session.region),
         };
