@@ -346,7 +346,11 @@ fn succeed(endpoint: &Endpoint, build: Build, pinned: Option<String>) {
     let endpoint = endpoint.clone();
     tokio::spawn(async move {
         retire::older(&endpoint, &build, pinned.as_deref()).await;
-        let _ = tokio::task::spawn_blocking(move || retire::sweep(&endpoint)).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            retire::sweep(&endpoint);
+            retire::sweep_states(&endpoint);
+        })
+        .await;
     });
 }
 

@@ -1,9 +1,10 @@
 //! Daemons of older builds, which a new one takes the place of.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use heph_common::Build;
+use heph_common::{Build, Home};
 use heph_proto::StopRequest;
 use tokio::time::timeout;
 
@@ -13,6 +14,9 @@ use crate::lock::Lock;
 
 /// What a daemon left behind is kept for its log for so long.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What a build remembers is kept for so long after its last use.
+const STATE_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Asks the daemons of older builds, of the same home and mount namespace, to finish the runs they have and go. A release that a
 /// workspace is pinned to has its own succession, and stays beside others.
@@ -59,10 +63,30 @@ pub fn sweep(endpoint: &Endpoint) {
     }
 }
 
+/// Removes what builds remember (snapshots, history) that were not used for long. Every run of a build writes there.
+pub fn sweep_states(endpoint: &Endpoint) {
+    let states = Home::at(endpoint.home()).state_dir();
+    for entry in fs::read_dir(states).into_iter().flatten().flatten() {
+        let is_other = entry.file_name() != endpoint.build();
+        if is_other && last_change(&entry.path()).is_some_and(|age| age > STATE_KEPT) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// How long ago anything directly in a directory, or in one directly below, came or went or was written.
+fn last_change(directory: &Path) -> Option<Duration> {
+    let below = fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
+    let age = |path: &Path| {
+        let modified = fs::symlink_metadata(path).and_then(|file| file.modified()).ok()?;
+        // A time to come is as good as now.
+        Some(SystemTime::now().duration_since(modified).unwrap_or_default())
+    };
+    below.filter_map(|path| age(&path)).chain(age(directory)).min()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn left_behind(home: &Path, build: &str, age: Duration) -> Endpoint {
@@ -85,5 +109,31 @@ mod tests {
         let is_there = [&own, &old, &young, &alive].map(|place| place.directory().exists());
         assert_eq!(is_there, [true, false, true, true]);
         assert!(!old.directory().parent().unwrap().exists());
+    }
+
+    #[test]
+    fn what_builds_remember_that_nobody_uses_any_more_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let own = Endpoint::new(home.path(), "own");
+        let state = |build: &str, age: Duration| {
+            let directory = Home::at(home.path()).state_dir().join(build);
+            fs::create_dir_all(directory.join("spool")).unwrap();
+            for path in [directory.join("spool"), directory.clone()] {
+                let opened = fs::File::open(path).unwrap();
+                opened.set_modified(SystemTime::now() - age).unwrap();
+            }
+            directory
+        };
+        let old = STATE_KEPT * 2;
+        let states = [
+            state("own", old),
+            state("old", old),
+            state("young", STATE_KEPT / 2),
+        ];
+        let used = state("used", old);
+        fs::write(used.join("spool/run"), "").unwrap();
+        sweep_states(&own);
+        assert_eq!(states.map(|state| state.exists()), [true, false, true]);
+        assert!(used.exists());
     }
 }
