@@ -113,7 +113,7 @@ async fn look(mut client: HephClient<Channel>, pid: u32, hurry: Arc<Notify>, new
             () = sleep(PAUSE) => {}
             () = hurry.notified() => limit = HURRIED_LIMIT,
         }
-        let (asked, seen) = (Instant::now(), Seen::now(pid));
+        let (asked, mut seen) = (Instant::now(), Seen::now(pid));
         let mut answer = pin!(client.hello(request.clone()));
         let mut until = asked + limit;
         let is_silent = loop {
@@ -123,7 +123,10 @@ async fn look(mut client: HephClient<Channel>, pid: u32, hurry: Arc<Notify>, new
                 _ = &mut answer => break false,
                 () = hurry.notified() => until = until.min(Instant::now() + HURRIED_LIMIT),
                 () = sleep_until(until) => match asked.elapsed() < BUSY_LIMIT && seen.is_at_work() {
-                    true => until += HURRIED_LIMIT,
+                    true => {
+                        // What it did before says nothing of what it does now.
+                        (until, seen) = (Instant::now() + HURRIED_LIMIT, Seen::now(pid));
+                    }
                     false => break true,
                 },
             }

@@ -96,7 +96,7 @@ fn above_the_ceiling_what_is_warm_is_dropped_but_not_where_a_run_goes_on() {
     let layer = env.user_home().join(".config/heph/hephconfig");
     fs::write(layer, "daemon:\n  idleTimeout: 60s\n  maxMemoryBytes: 1\n").unwrap();
     let running = waiting.run("//:slow");
-    let elsewhere = Environment::new();
+    let elsewhere = Environment::new().with_mode(Mode::Fresh);
     elsewhere.write(
         "BUILD",
         "target(name='t', driver='textfile', text='t', out='t')\n",

@@ -8,8 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::daemon::daemon;
 use crate::daemon_life::Waiting;
 
-/// Whoever asks to leave a run is not kept for longer.
-const AT_ONCE: Duration = Duration::from_secs(4);
+/// Whoever asks to leave a run is not kept for longer, also on a loaded machine.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A run in a terminal, in the middle of a command, whose daemon was stopped.
 fn stopped(waiting: &Waiting) -> (Terminal, Pid) {

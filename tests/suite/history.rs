@@ -85,7 +85,7 @@ fn runs_of_both_modes_are_counted() {
         assert_eq!(modes, ["in-process", "daemon", "daemon", "daemon", "in-process"]);
         assert_eq!(last[2]["selector"], "all //...");
     }
-    let elsewhere = Environment::new();
+    let elsewhere = Environment::new().with_mode(Mode::Fresh);
     let call = elsewhere.heph(["stats", "--json"]).with("HEPH_DAEMON", "off");
     let call = call.with("HEPH_HOME", env.home().to_str().unwrap());
     assert_eq!(
