@@ -193,6 +193,21 @@ impl Connector {
         Ok(())
     }
 
+    /// The daemon does not answer any more: from now on without it. `false` where there has to be one.
+    pub fn give_up_on(&mut self, context: &Context, pid: u32) -> bool {
+        if self.must_use {
+            return false;
+        }
+        let unreachable = Unreachable {
+            cause: format!("process {pid} does not answer"),
+            hint: "it is stopped or hangs; it may be killed: results are kept".to_owned(),
+            is_expected: false,
+        };
+        unreachable.warn(context);
+        self.may_use = false;
+        true
+    }
+
     /// The daemon, if that is what is wanted; an error where it is wanted above all.
     async fn daemon(
         self,

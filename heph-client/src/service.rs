@@ -96,14 +96,19 @@ async fn ask<T>(
         let Connection { mut client, daemon } = connector.connect(context, workspace).await?;
         let mut liveness = Liveness::of(&client, daemon);
         let mut was_silent = false;
-        let answer = {
+        // Nothing is lost by asking elsewhere, so a silent daemon is only waited for where there has to be one.
+        let answered = {
             let mut question = pin!(question(&mut client));
             loop {
                 tokio::select! {
                     biased;
-                    answer = &mut question => break answer,
+                    answer = &mut question => break Some(answer),
                     news = liveness.news() => {
-                        if news == News::Silent && !std::mem::replace(&mut was_silent, true) {
+                        let is_new = news == News::Silent && !std::mem::replace(&mut was_silent, true);
+                        if is_new && connector.give_up_on(context, daemon.unwrap_or(0)) {
+                            break None;
+                        }
+                        if is_new {
                             let notice = liveness.notice(news);
                             context.warn(&notice.message, &notice.hint);
                         }
@@ -111,6 +116,7 @@ async fn ask<T>(
                 }
             }
         };
+        let Some(answer) = answered else { continue };
         match answer {
             Ok(reply) => return Ok(reply.into_inner()),
             Err(status) if daemon.is_some() && (is_cut_off(&status) || is_going_away(&status)) => {

@@ -45,6 +45,20 @@ pub(crate) fn kill(env: &Environment) -> Pid {
     pid
 }
 
+/// Stops a process, and waits until none of its threads runs any more.
+pub(crate) fn stop(pid: Pid) {
+    kill_process(pid, Signal::STOP).unwrap();
+    let threads = format!("/proc/{}/task", pid.as_raw_nonzero());
+    wait_until("it is stopped", || {
+        let is_stopped = |thread: fs::DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        fs::read_dir(&threads).unwrap().flatten().all(is_stopped)
+    });
+}
+
 /// Directories of daemons, each with its log.
 pub(crate) fn places(env: &Environment) -> Vec<PathBuf> {
     let children = |path: &Path| {
@@ -148,7 +162,7 @@ fn a_daemon_that_hangs_costs_a_second_and_a_warning() {
     let env = workspace();
     env.heph(["daemon", "start"]).run().success();
     let pid = daemon(&env);
-    kill_process(pid, Signal::STOP).unwrap();
+    stop(pid);
     let run = auto(&env, &["query", "//..."]);
     kill_process(pid, Signal::CONT).unwrap();
     went_on_alone(&run);

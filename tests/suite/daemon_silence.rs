@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use heph_tests::{Terminal, wait_until};
+use heph_tests::{Environment, Mode, Terminal, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::daemon::daemon;
+use crate::daemon::{daemon, stop};
 use crate::daemon_life::Waiting;
 
 /// Whoever asks to leave a run is not kept for longer, also on a loaded machine.
@@ -16,7 +16,7 @@ fn stopped(waiting: &Waiting) -> (Terminal, Pid) {
     let terminal = waiting.env.terminal(["run", "//:slow"]);
     wait_until("its command runs", || waiting.begun() == 1);
     let pid = daemon(&waiting.env);
-    kill_process(pid, Signal::STOP).unwrap();
+    stop(pid);
     (terminal, pid)
 }
 
@@ -57,4 +57,34 @@ fn a_run_whose_daemon_does_not_answer_can_be_left_at_once() {
         waiting.end();
         waiting.env.build("//:slow");
     }
+}
+
+/// Processor time of a process, in clock ticks.
+fn ticks(pid: Pid) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(11).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_query_whose_daemon_does_not_answer_goes_on_without_it() {
+    let env = Environment::new().with_mode(Mode::Fresh);
+    // There is time to stop the daemon in the middle of it.
+    let slow = "def f(n):\n    for i in range(n):\n        pass\nf(2000000)\n";
+    env.heph(["daemon", "start"]).run().success();
+    let pid = daemon(&env);
+    let before = ticks(pid);
+    env.write(
+        "BUILD",
+        format!("{slow}target(name='t', driver='textfile', text='t', out='t')\n"),
+    );
+    let asking = env.heph(["query", "//..."]).with("HEPH_DAEMON", "auto").start();
+    wait_until("it evaluates", || ticks(pid) >= before + 2);
+    stop(pid);
+    let run = asking.wait();
+    kill_process(pid, Signal::CONT).unwrap();
+    run.success()
+        .says("working without the daemon: process")
+        .says("does not answer");
+    assert_eq!(run.out(), "//:t\n");
 }
