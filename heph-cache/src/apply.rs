@@ -70,6 +70,10 @@ pub(crate) fn apply(
             let now = crate::clock::unix_ms().cast_signed();
             statement.execute((namespace, key, now, value, sum)).map(drop)
         }
+        Operation::UploadFailed { key, cache } => connection
+            .prepare_cached("UPDATE upload SET tries=tries+1 WHERE key=?1 AND cache=?2")?
+            .execute((key.as_bytes(), cache))
+            .map(drop),
         Operation::Uploaded { key, cache } => connection
             .prepare_cached("DELETE FROM upload WHERE key=?1 AND cache=?2")?
             .execute((key.as_bytes(), cache))
@@ -192,6 +196,15 @@ fn store_blob(connection: &Connection, changes: &mut Changes, blob: &PublishBlob
                 )?
                 .query_row((name.0, name.1, size, bytes.as_ref()), |row| row.get(0))
         }
+        BlobRow::Absent => {
+            // What is there already stays.
+            connection
+                .prepare_cached(
+                    "INSERT INTO blob(digest, variant, refs, freed, size) VALUES (?1, ?2, 1, 0, ?3)
+                     ON CONFLICT(digest, variant) DO UPDATE SET refs=max(refs, 0)+1 RETURNING id",
+                )?
+                .query_row((name.0, name.1, size), |row| row.get(0))
+        }
         BlobRow::File(record) => {
             let known: Option<(i64, bool)> = connection
                 .prepare_cached("SELECT id, inode IS NOT NULL FROM blob WHERE digest=?1 AND variant=?2")?
@@ -273,7 +286,7 @@ fn lose(
         None => return Ok(()),
         Some(Row::Bad) => true,
         Some(Row::Good(BlobRow::File(record))) => seen == Some(&record),
-        Some(Row::Good(BlobRow::Inline(_))) => false,
+        Some(Row::Good(BlobRow::Inline(_) | BlobRow::Absent)) => false,
     };
     if !still {
         return Ok(());

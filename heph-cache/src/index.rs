@@ -63,6 +63,8 @@ pub(crate) struct Presence {
 pub(crate) enum BlobRow {
     Inline(Bytes),
     File(FileRecord),
+    /// In a remote cache: to be fetched when it is needed. Never read from the index.
+    Absent,
 }
 
 /// One earlier key of a target.

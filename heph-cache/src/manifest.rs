@@ -189,7 +189,7 @@ impl Manifest {
         check_order(&self.outputs)
     }
 
-    fn to_message(&self) -> proto::Manifest {
+    pub(crate) fn to_message(&self) -> proto::Manifest {
         proto::Manifest {
             format: FORMAT,
             kind: self.kind.clone(),

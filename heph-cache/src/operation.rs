@@ -43,6 +43,8 @@ pub(crate) enum Operation {
     },
     /// An upload is done, or given up.
     Uploaded { key: Digest, cache: String },
+    /// An upload was tried in vain.
+    UploadFailed { key: Digest, cache: String },
 }
 
 /// A result with everything that its rows need.
@@ -109,7 +111,7 @@ impl Operation {
             Self::Publish { result: publish, .. } => {
                 let blobs = publish.blobs.iter().map(|blob| match &blob.content {
                     BlobRow::Inline(bytes) => Bytes::len(bytes) + ROW,
-                    BlobRow::File(_) => ROW,
+                    BlobRow::File(_) | BlobRow::Absent => ROW,
                 });
                 let parts = publish
                     .revision

@@ -38,7 +38,9 @@ impl Pending {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
         for blob in &publish.blobs {
             let name = (blob.digest, blob.variant);
-            maps.blobs.insert(name, (blob.content.clone(), number));
+            if blob.content != BlobRow::Absent {
+                maps.blobs.insert(name, (blob.content.clone(), number));
+            }
         }
         let waiting = maps.actions.entry(publish.manifest.key).or_default();
         waiting.retain(|old| old.origin != publish.origin);

@@ -384,6 +384,7 @@ impl Store {
                 return Some(Blob::Inline(bytes));
             }
             Row::Good(BlobRow::File(record)) => record,
+            Row::Good(BlobRow::Absent) => return None,
             Row::Bad => {
                 self.lost(digest, variant, None);
                 return None;

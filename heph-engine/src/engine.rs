@@ -7,14 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
+use heph_cache::remote::{Caller, Remotes};
 use heph_cache::{
     History, LockBackend as StoreLock, MemoryOptions, Store, StoreError, StoreOptions, history,
 };
 use heph_common::config::{Config, LockBackend};
 use heph_common::query::Query;
 use heph_common::{Digest, Exit};
-use heph_proto::{Finished, RunError, RunEvent, RunRecord, SandboxMode, Start, Summary, run_event};
+use heph_proto::{
+    Finished, Notice, NoticeLevel, RunError, RunEvent, RunRecord, RunRequest, SandboxMode, Start, Summary,
+    run_event, run_request,
+};
 
+use crate::branch::branch;
 use crate::problem::{Problem, Problems};
 use crate::run::deeds::Deeds;
 use crate::run::{Message, Outcome, Run, Services};
@@ -80,8 +85,10 @@ impl Engine {
     pub fn open(options: EngineOptions) -> Result<Self, StoreError> {
         let config = &options.config;
         let store = Store::open(&options.home, store_options(config))?;
+        let store = Arc::new(store);
         let services = Services {
-            store: Arc::new(store),
+            remotes: Arc::new(Remotes::new(Arc::clone(&store))),
+            store,
             slots: Arc::new(Slots::new(options.jobs)),
             flights: Arc::default(),
         };
@@ -240,20 +247,80 @@ impl Engine {
         let workspace = self.workspace(&asked)?;
         let request = self.request(&asked, start.selector.clone(), &start.since, start.sandbox());
         let prepared = lock(&workspace).prepare(&query, &request)?;
+        let caller = Caller {
+            config: &asked.config,
+            environment: &asked.environment,
+            branch: branch(&asked.root, &asked.environment),
+            platform: &prepared.surroundings.platform.name,
+        };
+        let remote = self.services.remotes.session(&caller);
         // The last event is held back until what was learnt is with the workspace.
         let Outcome {
             lasts,
             settled,
             finished,
             deeds,
-        } = Run::new(&prepared, start, &self.services, (own, inbox), events).run();
+        } = Run::new(
+            &prepared,
+            start,
+            &self.services,
+            remote.clone(),
+            (own, inbox),
+            events,
+        )
+        .run();
         lock(&workspace).remember(prepared, lasts, settled);
+        if remote.is_some() && !self.stays() && finished.exit_code != i32::from(Exit::Cancelled.code()) {
+            self.drain(&asked, inbox, events);
+        }
         self.note(start, began, &finished, deeds);
         events(RunEvent {
             event: Some(run_event::Event::Finished(finished)),
         });
         drop(live);
         Ok(())
+    }
+
+    /// Waits for uploads, which nobody would go on with for now, and says what is left.
+    fn drain(&self, asked: &Asked, inbox: &Receiver<Message>, events: &dyn Fn(RunEvent)) {
+        let patience = asked.config.uploads.drain_timeout;
+        let is_over = || {
+            inbox.try_iter().any(|message| {
+                let cancelled =
+                    |request: RunRequest| matches!(request.request, Some(run_request::Request::Cancel(_)));
+                match message {
+                    Message::Closed => true,
+                    Message::Request(request) => cancelled(request),
+                    _ => false,
+                }
+            })
+        };
+        let left = self.services.remotes.drain(patience, is_over);
+        if left.known == 0 {
+            return;
+        }
+        let causes = left
+            .resting
+            .iter()
+            .map(|(name, cause)| format!(" (cache '{name}': {cause})"));
+        let results = if left.known == 1 {
+            "1 result waits"
+        } else {
+            "results wait"
+        };
+        let count = if left.known == 1 {
+            String::new()
+        } else {
+            format!("{} ", left.known)
+        };
+        events(RunEvent {
+            event: Some(run_event::Event::Notice(Notice {
+                level: NoticeLevel::Warning.into(),
+                code: "uploads-left".to_owned(),
+                message: format!("{count}{results} to be uploaded{}", causes.collect::<String>()),
+                hint: "the next run with this home goes on with it".to_owned(),
+            })),
+        });
     }
 
     /// For the history, which writes it down after the answer.

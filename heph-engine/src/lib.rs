@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+mod branch;
 pub mod build_file;
 mod changes;
 pub mod definition;

@@ -27,6 +27,7 @@ mod interrupt;
 mod lua;
 mod messages;
 mod query;
+mod remote;
 mod reporting;
 mod running;
 mod sandbox;

@@ -6,8 +6,15 @@
 pub mod access;
 pub mod backend;
 pub mod backends;
+pub mod cache;
 mod credentials;
+pub mod envelope;
 pub mod location;
+pub mod packing;
+pub mod remotes;
+pub mod session;
+pub mod signing;
+pub mod uploads;
 
 pub use access::Access;
 pub use backend::{
@@ -15,3 +22,5 @@ pub use backend::{
 };
 pub use backends::connect;
 pub use location::{Location, credential_variables};
+pub use remotes::{Caller, Remotes};
+pub use session::{Session, Wanted, Warning};

@@ -22,6 +22,8 @@ pub struct Publication {
     pub record: Option<Revision>,
     /// Names of the caches that it is to be sent to.
     pub uploads: Vec<String>,
+    /// Content that is neither given nor stored is left to be fetched when it is needed, from where the manifest came from.
+    pub partial: bool,
     /// Small blobs become files, too: outputs of compilers, which are linked into user trees.
     pub always_files: bool,
     /// The lock of the key, where one is held: freed when other processes can see the result.
@@ -81,6 +83,7 @@ impl Store {
             origin,
             record,
             uploads,
+            partial,
             always_files,
             lock,
         } = publication;
@@ -88,6 +91,7 @@ impl Store {
         let encoded = manifest.encode()?;
         let mut new = NewBlobs {
             store: self,
+            partial,
             always_files,
             hold: None,
             given: HashMap::with_capacity(blobs.len()),
@@ -158,6 +162,7 @@ impl Store {
 /// The blobs of one publication on their way into the store.
 struct NewBlobs<'a> {
     store: &'a Store,
+    partial: bool,
     always_files: bool,
     hold: Option<Arc<Hold>>,
     given: HashMap<(Digest, bool), BlobSource>,
@@ -170,9 +175,20 @@ impl NewBlobs<'_> {
         let given = self.given.get(&(digest, executable)).cloned();
         let as_file = self.always_files || size > self.store.shared.options.spill_threshold;
         let Some(source) = given else {
-            return self
-                .find(&name)?
-                .ok_or(StoreError::MissingContent { key: *key, digest });
+            return match self.find(&name)? {
+                Some(found) => Ok(found),
+                None if self.partial => Ok(PublishBlob {
+                    digest,
+                    variant: if as_file {
+                        Variant::file(executable)
+                    } else {
+                        Variant::Inline
+                    },
+                    size,
+                    content: BlobRow::Absent,
+                }),
+                None => Err(StoreError::MissingContent { key: *key, digest }),
+            };
         };
         if as_file {
             return self.place_file(name, &source);

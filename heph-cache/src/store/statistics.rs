@@ -37,6 +37,8 @@ pub struct Upload {
     pub cache: String,
     /// Tries so far.
     pub tries: u64,
+    /// Since when it waits, in seconds since 1970.
+    pub queued_unix_s: u64,
 }
 
 impl Store {
@@ -82,7 +84,7 @@ impl Store {
         let found = self.shared.read(|index| {
             index.read(|connection| {
                 let mut statement =
-                    connection.prepare_cached("SELECT key, cache, tries FROM upload ORDER BY id")?;
+                    connection.prepare_cached("SELECT key, cache, tries, queued FROM upload ORDER BY id")?;
                 let mut rows = statement.query([])?;
                 let mut found = Vec::new();
                 while let Some(row) = rows.next()? {
@@ -92,12 +94,25 @@ impl Store {
                         key,
                         cache: cache.to_owned(),
                         tries: count(integer(row, 2)),
+                        queued_unix_s: count(integer(row, 3)),
                     }));
                 }
                 Ok(found)
             })
         })?;
         Ok(found.unwrap_or_default())
+    }
+
+    /// Notes that an upload was tried in vain.
+    ///
+    /// # Errors
+    /// As [`Store::remember_parts`].
+    pub fn upload_failed(&self, key: &Digest, cache: &str) -> Result<(), StoreError> {
+        self.push(Operation::UploadFailed {
+            key: *key,
+            cache: cache.to_owned(),
+        })
+        .map(drop)
     }
 
     /// Takes an upload off the queue: it is done, or given up.

@@ -235,7 +235,7 @@ fn words_that_match_nothing_name_the_nearest() {
 #[test]
 fn a_bare_run_lists_the_package_and_what_is_not_used_is_said() {
     let here = Surroundings::with_config(
-        "plugins: [{builtin: buildfile}, {builtin: bash}]\ncaches: {shared: {uri: 'file:///x'}}\nfuse: {enabled: auto}\n",
+        "plugins: [{builtin: buildfile}, {builtin: bash}]\nfuse: {enabled: auto}\n",
     );
     here.write("BUILD", BUILD);
     insta::assert_snapshot!(here.heph(&["run"]), @"
@@ -251,7 +251,6 @@ fn a_bare_run_lists_the_package_and_what_is_not_used_is_said() {
     insta::assert_snapshot!(masked(&here.heph(&["run", ":one", "--sandbox", "off"])), @"
     exit 0
     --- err
-    note: remote caches are not used by this release: shared
     note: fuse.enabled has no effect in this release: inputs are staged as files
     [1/1] //:one [TIME]
     1 target in [TIME]: 1 executed

@@ -11,7 +11,7 @@ use heph_proto::{
 };
 
 use super::task::State;
-use super::{Keyed, Last, Message, Run};
+use super::{Keyed, Last, Message, Run, fetch};
 use crate::definition::{Action, Codegen};
 use crate::flight::Landing;
 use crate::gather::{Gathered, Products, gather, owner_names, pass_on, pre_key};
@@ -134,9 +134,6 @@ impl Run<'_> {
         if usable && let Some(manifest) = self.look_up(node, &key) {
             return self.hit(id, (pre_key, key), &manifest);
         }
-        if self.start.dry_run {
-            return self.would_run(id, node, &key, &parts);
-        }
         let keyed = Keyed {
             pre_key,
             key,
@@ -145,6 +142,21 @@ impl Run<'_> {
             lock: None,
             unlocked: false,
         };
+        self.keys.insert(id, keyed);
+        if !(usable && self.ask_remote(id, node)) {
+            self.missed(id);
+        }
+    }
+
+    /// No cache has the result of a target.
+    pub(super) fn missed(&mut self, id: Id) {
+        let node = self.prepared.graph.node(id);
+        let Some(keyed) = self.keys.remove(&id) else {
+            return;
+        };
+        if self.start.dry_run {
+            return self.would_run(id, node, &keyed.key, &keyed.parts);
+        }
         self.note_reason(id, &keyed);
         self.keys.insert(id, keyed);
         if matches!(node.definition.action, Action::TextFile(_)) {
@@ -270,7 +282,7 @@ impl Run<'_> {
         self.enqueue(id);
     }
 
-    fn enqueue(&mut self, id: Id) {
+    pub(super) fn enqueue(&mut self, id: Id) {
         self.tasks.set(id, State::Queued);
         self.queue.push_back(id);
     }
@@ -368,7 +380,12 @@ impl Run<'_> {
                     tell_spawned: must_not_repeat,
                 }));
             }
-            Err(gone) => self.renew_producers(id, gone),
+            Err(gone) => {
+                let wanted = self.missing_inputs(id);
+                if !self.fetch(id, gone, wanted, fetch::Awaiting::Execution) {
+                    self.renew_producers(id, gone);
+                }
+            }
         }
     }
 
@@ -440,7 +457,7 @@ impl Run<'_> {
         }
     }
 
-    fn producers(&self, gone: Gone) -> Vec<Id> {
+    pub(super) fn producers(&self, gone: Gone) -> Vec<Id> {
         let graph = &self.prepared.graph;
         let has = |id: Id| {
             let product = self.tasks.product(id);
@@ -578,9 +595,20 @@ impl Run<'_> {
 
     /// The store has the result of a target.
     fn hit(&mut self, id: Id, (pre_key, key): (Digest, Digest), manifest: &Manifest) {
+        self.hit_in(id, (pre_key, key), manifest, TargetOutcome::Local);
+    }
+
+    /// A cache has the result of a target.
+    pub(super) fn hit_in(
+        &mut self,
+        id: Id,
+        (pre_key, key): (Digest, Digest),
+        manifest: &Manifest,
+        outcome: TargetOutcome,
+    ) {
         self.witness.hit(manifest.duration);
         let last = self.last_of(pre_key, key, manifest);
-        self.have(id, last, TargetOutcome::Local);
+        self.have(id, last, outcome);
     }
 
     /// A target has its product: into the tree, where it belongs there, and on to its dependants.

@@ -7,7 +7,7 @@ use heph_proto::{TargetOutcome, WriteTree, Written, run_event};
 
 use super::action::StoredBlobs;
 use super::task::State;
-use super::{Run, Writing};
+use super::{Run, Writing, fetch};
 use crate::definition::Codegen;
 use crate::file_table::FileKind;
 use crate::gather::Products;
@@ -44,8 +44,13 @@ impl Run<'_> {
             match wire_input(&self.prepared.root, entry, &store) {
                 Ok(input) => request.files.push(input),
                 Err(digest) => {
-                    self.tasks.done(id, Arc::clone(product), outcome);
-                    self.renew_producers(id, Gone { from: id, digest });
+                    let gone = Gone { from: id, digest };
+                    let wanted = self.missing_outputs(id, product, |entry| !self.tree_has(entry));
+                    let awaiting = fetch::Awaiting::Delivery(Arc::clone(product), outcome);
+                    if !self.fetch(id, gone, wanted, awaiting) {
+                        self.tasks.done(id, Arc::clone(product), outcome);
+                        self.renew_producers(id, gone);
+                    }
                     return true;
                 }
             }

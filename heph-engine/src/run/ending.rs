@@ -11,7 +11,7 @@ use heph_proto::{
 };
 
 use super::action::StoredBlobs;
-use super::{Outcome, Run};
+use super::{Outcome, Run, fetch};
 use crate::graph::Id;
 use crate::plan::{Gone, wire_input};
 use crate::problem::Problem;
@@ -40,6 +40,11 @@ impl Run<'_> {
             match self.outputs(id, &product) {
                 Ok(outputs) => self.send(run_event::Event::Outputs(outputs)),
                 Err(gone) => {
+                    let wanted = self.missing_outputs(id, &product, |entry| self.is_wanted(entry));
+                    let awaiting = fetch::Awaiting::Delivery(Arc::clone(&product), outcome);
+                    if self.fetch(id, gone, wanted, awaiting) {
+                        return;
+                    }
                     self.tasks.done(id, product, outcome);
                     return self.renew_producers(id, gone);
                 }
@@ -49,17 +54,21 @@ impl Run<'_> {
         self.tasks.done(id, product, outcome);
     }
 
-    fn outputs(&self, id: Id, product: &Product) -> Result<Outputs, Gone> {
-        let wanted = |entry: &&Entry| match self.start.output.as_str() {
+    /// Whether an output of a selected target is asked for.
+    fn is_wanted(&self, entry: &Entry) -> bool {
+        match self.start.output.as_str() {
             "" => &*entry.group != SUPPORT_GROUP,
             group => &*entry.group == group,
-        };
+        }
+    }
+
+    fn outputs(&self, id: Id, product: &Product) -> Result<Outputs, Gone> {
         let store = StoredBlobs(&self.services.store);
         let mut outputs = Outputs {
             address: self.prepared.graph.node(id).definition.address.to_string(),
             ..Outputs::default()
         };
-        for entry in product.entries.iter().filter(wanted) {
+        for entry in product.entries.iter().filter(|entry| self.is_wanted(entry)) {
             let input =
                 wire_input(&self.prepared.root, entry, &store).map_err(|digest| Gone { from: id, digest })?;
             outputs.files.push(input);

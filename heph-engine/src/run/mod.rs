@@ -7,6 +7,7 @@ mod action;
 mod codegen;
 pub mod deeds;
 mod ending;
+mod fetch;
 mod publish;
 pub mod task;
 
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::{Receiver, Sender};
-use heph_cache::{Guard, OriginFilter, PresenceToken, Store};
+use heph_cache::remote::{Remotes, Session};
+use heph_cache::{Guard, Manifest, OriginFilter, PresenceToken, Store};
 use heph_common::Digest;
 use heph_common::key::KeyPart;
 use heph_proto::{Finished, RunEvent, RunRequest, SandboxMode, Start, TargetOutcome, run_event, run_request};
@@ -86,6 +88,8 @@ pub struct Services {
     pub slots: Arc<crate::slots::Slots>,
     /// What its runs execute at the moment.
     pub flights: Arc<Flights>,
+    /// Its remote caches.
+    pub remotes: Arc<Remotes>,
 }
 
 /// What a run hears.
@@ -101,6 +105,10 @@ pub enum Message {
     Lock(Id, Option<Guard>),
     /// Another run of this coordinator has ended the same work.
     Landed(Id, Landing),
+    /// The remote caches have answered.
+    Remote(Id, Option<Arc<Manifest>>),
+    /// Contents that a target waits for were fetched, but for these.
+    Fetched(Id, Vec<Digest>),
     /// A job slot may be free.
     Slot,
     /// The client is gone.
@@ -130,6 +138,12 @@ pub struct Run<'a> {
     own: Sender<Message>,
     events: &'a dyn Fn(RunEvent),
     origins: OriginFilter,
+    /// The remote caches of this run, where it has any.
+    remote: Option<Arc<Session>>,
+    /// What to do with a target once its contents are there.
+    awaiting: HashMap<Id, fetch::Awaiting>,
+    /// Contents that could not be had from any cache in this run.
+    nowhere: HashSet<Digest>,
     tasks: Tasks,
     /// What is not done already, dependencies first.
     looked_at: &'a [Id],
@@ -192,6 +206,7 @@ impl<'a> Run<'a> {
         prepared: &'a Prepared,
         start: &'a Start,
         services: &'a Services,
+        remote: Option<Arc<Session>>,
         (own, inbox): (Sender<Message>, &'a Receiver<Message>),
         events: &'a dyn Fn(RunEvent),
     ) -> Self {
@@ -229,7 +244,12 @@ impl<'a> Run<'a> {
             queue: VecDeque::new(),
             plans: HashMap::new(),
             present: HashSet::new(),
-            origins: OriginFilter::local(),
+            origins: remote
+                .as_ref()
+                .map_or_else(OriginFilter::local, |remote| remote.origins()),
+            remote,
+            awaiting: HashMap::new(),
+            nowhere: HashSet::new(),
             next_plan: 1,
             base: OnceCell::new(),
             running: 0,
@@ -301,6 +321,8 @@ impl<'a> Run<'a> {
             },
             Message::Lock(id, guard) => self.locked(id, guard),
             Message::Landed(id, landing) => self.landed(id, &landing),
+            Message::Remote(id, found) => self.remote_answered(id, found.as_deref()),
+            Message::Fetched(id, missing) => self.fetched(id, missing),
             Message::Slot => self.asked_for_slots = false,
             Message::Closed => {
                 self.cancel();

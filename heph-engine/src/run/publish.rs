@@ -112,6 +112,16 @@ impl Run<'_> {
         let again = Self::is_in_place(node)
             .then(|| self.rewritten_key(node, &manifest))
             .flatten();
+        let uploads = match &self.remote {
+            Some(remote)
+                if policy.enabled
+                    && policy.remote
+                    && !matches!(node.definition.action, Action::TextFile(_)) =>
+            {
+                remote.uploads()
+            }
+            Some(_) | None => Vec::new(),
+        };
         let publication = |manifest: Manifest, blobs, parts| Publication {
             record: policy
                 .enabled
@@ -119,9 +129,10 @@ impl Run<'_> {
             manifest,
             blobs,
             origin: Origin::Local,
+            partial: false,
             always_files: false,
             lock: keyed.lock.clone(),
-            uploads: Vec::new(),
+            uploads: uploads.clone(),
         };
         let published = self
             .services
@@ -131,6 +142,9 @@ impl Run<'_> {
             Ok(manifest) => manifest,
             Err(error) => return self.fail_storing(id, &error),
         };
+        if !uploads.is_empty() {
+            self.services.remotes.send();
+        }
         if let Some((key, parts)) = again.filter(|_| policy.enabled) {
             let rewritten = Manifest {
                 key,

@@ -19,6 +19,8 @@ pub enum State {
     Waiting,
     /// All it needs is done.
     Ready,
+    /// The remote caches are asked, or contents are fetched from them.
+    Remote,
     /// Somebody else works on the same key.
     Locked,
     /// It has to run and waits for a job slot.
@@ -251,7 +253,7 @@ impl Tasks {
                 let dependant = self.dependants[id.index()][index];
                 match self.get(dependant).state {
                     State::Waiting => self.tasks[dependant.index()].pending += 1,
-                    State::Ready | State::Locked | State::Queued => {
+                    State::Ready | State::Remote | State::Locked | State::Queued => {
                         self.tasks[dependant.index()].state = State::Waiting;
                         self.tasks[dependant.index()].pending = 1;
                     }

@@ -140,6 +140,54 @@ impl SandboxMode {
         }
     }
 }
+/// The object of an action in a remote cache.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Envelope {
+    /// A RemoteManifest as it was written: these bytes are what is signed.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub manifest: ::prost::bytes::Bytes,
+    /// Which key signed; empty when nobody did.
+    #[prost(string, tag = "2")]
+    pub key_id: ::prost::alloc::string::String,
+    /// Ed25519 over `heph-manifest-v1` and `manifest`, 64 bytes; empty when nobody signed.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub signature: ::prost::bytes::Bytes,
+    /// How the contents are stored, each once. Proved by their digests, not by the signature.
+    #[prost(message, repeated, tag = "4")]
+    pub contents: ::prost::alloc::vec::Vec<StoredContent>,
+}
+/// A manifest with what a remote cache adds to it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RemoteManifest {
+    /// Version of this message's meaning.
+    #[prost(uint32, tag = "1")]
+    pub format: u32,
+    /// What was produced.
+    #[prost(message, optional, tag = "2")]
+    pub manifest: ::core::option::Option<Manifest>,
+    /// Trust scope that it was written to.
+    #[prost(string, tag = "3")]
+    pub scope: ::prost::alloc::string::String,
+    /// `cacheEpoch` of the writer; empty when there is none.
+    #[prost(string, tag = "4")]
+    pub epoch: ::prost::alloc::string::String,
+    /// When it was written, in milliseconds since 1970.
+    #[prost(uint64, tag = "5")]
+    pub written_unix_ms: u64,
+}
+/// Where one content is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredContent {
+    /// BLAKE3 of the content as it is used, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub digest: ::prost::bytes::Bytes,
+    /// The content itself, where it is small.
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub inline: ::core::option::Option<::prost::bytes::Bytes>,
+    /// Whether its object is compressed (zstd).
+    #[prost(bool, tag = "3")]
+    pub compressed: bool,
+}
 /// All that the client needs to run one command: it stages, spawns, watches, kills and reports.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Plan {

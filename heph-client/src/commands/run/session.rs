@@ -262,14 +262,6 @@ fn notices(workspace: &Workspace) -> Vec<Notice> {
             hint: String::new(),
         });
     };
-    let caches: Vec<&str> = workspace.config.caches.keys().map(String::as_str).collect();
-    if !caches.is_empty() {
-        let message = format!(
-            "remote caches are not used by this release: {}",
-            caches.join(", ")
-        );
-        add("remote-caches-unused", message);
-    }
     if workspace.config.fuse.enabled != FuseMode::Off {
         add(
             "fuse-unused",

@@ -1,0 +1,222 @@
+//! The object of an action in a remote cache: its manifest, who signed it, and small contents. See `docs/formats.md`.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use heph_common::Digest;
+use heph_proto as proto;
+use prost::Message;
+
+use super::signing::{Signer, Verifier};
+use crate::manifest::Manifest;
+
+/// Version of the meaning of the fields.
+pub const FORMAT: u32 = 1;
+
+/// Contents of at most so many bytes are part of the envelope.
+pub const INLINE_CONTENT: u64 = 4 * 1024;
+
+/// As long as all of them together have at most so many.
+pub const INLINE_TOTAL: u64 = 64 * 1024;
+
+/// The largest envelope in bytes: some 300,000 outputs.
+pub const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// How one content is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// Its bytes, proved, where it is small.
+    pub inline: Option<Bytes>,
+    /// Whether its object is compressed.
+    pub compressed: bool,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// Kind of action.
+    pub kind: &'a str,
+    /// Its key.
+    pub key: Digest,
+    /// The platform that the asker runs on.
+    pub platform: &'a str,
+    /// The trust scope that was read.
+    pub scope: &'a str,
+    /// `cacheEpoch`; empty when there is none.
+    pub epoch: &'a str,
+    /// The largest content in bytes that is taken.
+    pub largest: u64,
+}
+
+/// A manifest that arrived and is as it should be.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// What was produced.
+    pub manifest: Manifest,
+    /// Id of the key that signed it, of those that are accepted.
+    pub signer: Option<String>,
+    /// How its contents are stored.
+    pub contents: HashMap<Digest, Stored>,
+    /// When it was written, in milliseconds since 1970.
+    pub written_unix_ms: u64,
+}
+
+/// Where an envelope is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Trust scope.
+    pub scope: &'a str,
+    /// `cacheEpoch`; empty when there is none.
+    pub epoch: &'a str,
+    /// Milliseconds since 1970.
+    pub now_unix_ms: u64,
+}
+
+/// Writes an envelope.
+pub fn seal(
+    manifest: &Manifest,
+    contents: impl IntoIterator<Item = (Digest, Stored)>,
+    place: Place<'_>,
+    signer: Option<&Signer>,
+) -> Bytes {
+    let manifest = proto::RemoteManifest {
+        format: FORMAT,
+        manifest: Some(manifest.to_message()),
+        scope: place.scope.to_owned(),
+        epoch: place.epoch.to_owned(),
+        written_unix_ms: place.now_unix_ms,
+    };
+    let manifest = Bytes::from(manifest.encode_to_vec());
+    let contents = contents.into_iter().map(|(digest, stored)| proto::StoredContent {
+        digest: Bytes::copy_from_slice(digest.as_bytes()),
+        inline: stored.inline,
+        compressed: stored.compressed,
+    });
+    let envelope = proto::Envelope {
+        key_id: signer.map(|signer| signer.id().to_owned()).unwrap_or_default(),
+        signature: signer
+            .map(|signer| signer.sign(&manifest).into())
+            .unwrap_or_default(),
+        manifest,
+        contents: contents.collect(),
+    };
+    envelope.encode_to_vec().into()
+}
+
+/// Reads an envelope from anywhere: everything that its user relies on is checked here.
+///
+/// # Errors
+/// Why it is refused, as a fragment.
+pub fn open(bytes: Bytes, expected: &Expected<'_>, verifier: &Verifier) -> Result<Received, String> {
+    let envelope = proto::Envelope::decode(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
+    let signer = verifier
+        .check(&envelope.manifest, &envelope.key_id, &envelope.signature)?
+        .map(str::to_owned);
+    let remote = proto::RemoteManifest::decode(envelope.manifest)
+        .map_err(|error| format!("its manifest cannot be read: {error}"))?;
+    if remote.format != FORMAT {
+        return Err(format!("it has the format {}, not {FORMAT}", remote.format));
+    }
+    let is = |what: &str, found: &str, wanted: &str| match found == wanted {
+        true => Ok(()),
+        false => Err(format!(
+            "its {what} is '{}', not '{wanted}'",
+            found.escape_debug()
+        )),
+    };
+    is("scope", &remote.scope, expected.scope)?;
+    is("epoch", &remote.epoch, expected.epoch)?;
+    let message = remote.manifest.ok_or("it has no manifest")?;
+    let manifest = Manifest::decode(&message.encode_to_vec()).map_err(|error| error.to_string())?;
+    is("kind", &manifest.kind, expected.kind)?;
+    is("platform", &manifest.platform, expected.platform)?;
+    is("key", &manifest.key.to_hex(), &expected.key.to_hex())?;
+    if manifest.exit_code != 0 {
+        return Err(format!(
+            "it is of a command that ended with {}",
+            manifest.exit_code
+        ));
+    }
+    check_contents(&manifest, expected.largest)?;
+    Ok(Received {
+        signer,
+        contents: contents(&manifest, envelope.contents)?,
+        manifest,
+        written_unix_ms: remote.written_unix_ms,
+    })
+}
+
+/// Refuses what cannot be stored everywhere, or not at all.
+///
+/// # Errors
+/// Why, as a fragment.
+pub fn check_contents(manifest: &Manifest, largest: u64) -> Result<(), String> {
+    let mut sizes: HashMap<Digest, u64> = HashMap::new();
+    let mut total = 0_u64;
+    for (content, _) in manifest.contents() {
+        if content.size > largest {
+            return Err(format!(
+                "a content has {} bytes, at most {largest} are taken",
+                content.size
+            ));
+        }
+        let before = sizes.insert(content.digest, content.size);
+        if before.is_some_and(|size| size != content.size) {
+            return Err("a content has two sizes".to_owned());
+        }
+        if before.is_none() {
+            total = total.saturating_add(content.size);
+        }
+    }
+    if total > largest {
+        return Err(format!(
+            "its contents have {total} bytes, at most {largest} are taken"
+        ));
+    }
+    let mut names: HashMap<String, &str> = HashMap::new();
+    for output in &manifest.outputs {
+        let folded = output.path.to_lowercase();
+        if names
+            .insert(folded, &output.path)
+            .is_some_and(|other| other != output.path)
+        {
+            return Err(format!(
+                "names differ only by case: {}",
+                output.path.escape_debug()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn contents(
+    manifest: &Manifest,
+    stored: Vec<proto::StoredContent>,
+) -> Result<HashMap<Digest, Stored>, String> {
+    let wanted: HashSet<Digest> = manifest.contents().map(|(content, _)| content.digest).collect();
+    let mut contents = HashMap::with_capacity(wanted.len());
+    for stored in stored {
+        let digest = Digest::from_slice(&stored.digest).ok_or("a digest has not 32 bytes")?;
+        if !wanted.contains(&digest) {
+            return Err("it has a content that its manifest does not name".to_owned());
+        }
+        if stored
+            .inline
+            .as_ref()
+            .is_some_and(|bytes| Digest::of(bytes) != digest)
+        {
+            return Err("a content in it is not what its digest says".to_owned());
+        }
+        let stored = Stored {
+            inline: stored.inline,
+            compressed: stored.compressed,
+        };
+        if contents.insert(digest, stored).is_some() {
+            return Err("a content is in it twice".to_owned());
+        }
+    }
+    match wanted.len() == contents.len() {
+        true => Ok(contents),
+        false => Err("it does not say where all its contents are".to_owned()),
+    }
+}

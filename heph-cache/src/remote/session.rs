@@ -1,0 +1,603 @@
+//! The remote caches of one run: looking results up, and fetching what is needed of them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use heph_common::Digest;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::backend::{Object, RemoteError, RemoteErrorKind};
+use super::cache::{Cache, Lane};
+use super::envelope::{self, Expected, Received};
+use super::packing::Intake;
+use crate::manifest::{Content, Manifest};
+use crate::origin::{Origin, OriginFilter};
+use crate::store::{BlobSource, NewBlob, Publication, Store};
+
+/// Failures one after the other after which a cache is not asked again in this run.
+const MOST_FAILURES: u32 = 3;
+
+/// Objects of at most so many bytes are read at once; larger ones as a stream into a file.
+const SMALL: u64 = 256 * 1024;
+
+/// A stream that brings nothing for so long is broken off.
+const STALL_LIMIT: Duration = Duration::from_secs(15);
+
+/// How often a stream that broke off is gone on with.
+const MOST_RESUMES: u32 = 4;
+
+/// Of each cache's bad objects, so many are named in the log.
+const NAMED_BAD: u64 = 20;
+
+/// What a run asks of its caches.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The platform that it runs on.
+    pub platform: String,
+    /// `cacheEpoch`; empty when there is none.
+    pub epoch: String,
+    /// The largest content in bytes that is taken.
+    pub largest: u64,
+}
+
+/// The caches of one run.
+#[derive(Debug)]
+pub struct Session {
+    store: Arc<Store>,
+    runtime: Handle,
+    /// In the order in which they are read.
+    caches: Vec<InUse>,
+    question: Question,
+    /// What arrived, by action key.
+    hits: Mutex<HashMap<Digest, Arc<Hit>>>,
+    /// Contents that are being fetched.
+    fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    warnings: Mutex<Vec<Warning>>,
+    /// Bytes of contents that arrived.
+    received: AtomicU64,
+}
+
+/// Something about a cache that a user should know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Warning {
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+#[derive(Debug)]
+struct InUse {
+    cache: Arc<Cache>,
+    read: bool,
+    write: bool,
+    failures: AtomicU32,
+    /// Not asked again in this run.
+    is_out: AtomicBool,
+    /// The user has been told.
+    is_told: AtomicBool,
+    bad: AtomicU64,
+}
+
+/// A manifest that came from a cache.
+#[derive(Debug)]
+struct Hit {
+    received: Received,
+    /// Place of its cache in the session.
+    cache: usize,
+    scope: String,
+    origin: Origin,
+}
+
+/// A content that is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Wanted {
+    /// Key of the action whose manifest names it.
+    pub key: Digest,
+    /// Of the content.
+    pub digest: Digest,
+    /// Whether its file has to be executable.
+    pub executable: bool,
+}
+
+impl Session {
+    /// A session over caches, each with whether it is read and written.
+    pub fn new(
+        store: Arc<Store>,
+        runtime: Handle,
+        caches: Vec<(Arc<Cache>, bool, bool)>,
+        question: Question,
+        warnings: Vec<Warning>,
+    ) -> Self {
+        let caches = caches.into_iter().map(|(cache, read, write)| InUse {
+            // One that failed lately has one try.
+            failures: AtomicU32::new(if cache.reading.is_suspect() {
+                MOST_FAILURES - 1
+            } else {
+                0
+            }),
+            is_out: AtomicBool::new(!cache.reading.is_closed()),
+            is_told: AtomicBool::new(false),
+            bad: AtomicU64::new(0),
+            cache,
+            read,
+            write,
+        });
+        let session = Self {
+            store,
+            runtime,
+            caches: caches.collect(),
+            question,
+            hits: Mutex::default(),
+            fetching: Mutex::default(),
+            warnings: Mutex::new(warnings),
+            received: AtomicU64::new(0),
+        };
+        for used in session.caches.iter().filter(|used| used.read) {
+            if used.is_out.load(Ordering::Acquire)
+                && let Some(error) = used.cache.reading.cause()
+            {
+                session.tell(used, &error);
+            }
+        }
+        session
+    }
+
+    /// Whether any cache is read.
+    pub fn reads(&self) -> bool {
+        self.caches.iter().any(|used| used.read)
+    }
+
+    /// The origins whose stored results a run with these caches may use.
+    pub fn origins(&self) -> OriginFilter {
+        let readable = self.caches.iter().filter(|used| used.read);
+        OriginFilter::with_remote(readable.flat_map(|used| used.cache.origins()))
+    }
+
+    /// The ids of the caches that results are sent to, as [`Publication::uploads`] has them.
+    pub fn uploads(&self) -> Vec<String> {
+        let writable = self.caches.iter().filter(|used| used.write);
+        writable.map(|used| used.cache.id.clone()).collect()
+    }
+
+    /// What a user should be told since the last call.
+    pub fn take_warnings(&self) -> Vec<Warning> {
+        std::mem::take(&mut *lock(&self.warnings))
+    }
+
+    /// Bytes of contents that arrived.
+    pub fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Asks the caches, the best first, for the result of an action, and stores what they have. Contents stay away until they are
+    /// fetched. `then` is called on another thread.
+    pub fn look_up(
+        self: &Arc<Self>,
+        kind: &'static str,
+        key: Digest,
+        then: impl FnOnce(Option<Arc<Manifest>>) + Send + 'static,
+    ) {
+        let session = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let found = session.find(kind, key).await;
+            let Some(hit) = found else { return then(None) };
+            let stored = tokio::task::spawn_blocking(move || {
+                let inline = hit.received.contents.iter();
+                let inline = inline
+                    .filter_map(|(digest, stored)| Some((*digest, stored.inline.clone()?)))
+                    .collect();
+                session.publish(&hit, inline)
+            });
+            then(stored.await.ok().flatten());
+        });
+    }
+
+    /// Fetches contents. `then` is called on another thread, with those that could not be had.
+    pub fn fetch(
+        self: &Arc<Self>,
+        kind: &'static str,
+        wanted: Vec<Wanted>,
+        then: impl FnOnce(Vec<Digest>) + Send + 'static,
+    ) {
+        let session = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let mut by_key: HashMap<Digest, Vec<Wanted>> = HashMap::new();
+            for one in wanted {
+                by_key.entry(one.key).or_default().push(one);
+            }
+            let fetched = by_key
+                .into_iter()
+                .map(|(key, wanted)| session.fetch_of(kind, key, wanted));
+            then(join_all(fetched).await.concat());
+        });
+    }
+
+    /// Contents of one action; gives those that could not be had.
+    async fn fetch_of(self: &Arc<Self>, kind: &str, key: Digest, wanted: Vec<Wanted>) -> Vec<Digest> {
+        let known = lock(&self.hits).get(&key).cloned();
+        let hit = match known {
+            Some(hit) => Some(hit),
+            None => self.find(kind, key).await,
+        };
+        let Some(hit) = hit else {
+            return wanted.iter().map(|one| one.digest).collect();
+        };
+        let fetches = wanted.iter().map(|one| self.fetch_one(&hit, *one));
+        let mut missing = Vec::new();
+        let mut files = HashMap::new();
+        for (one, fetched) in wanted.iter().zip(join_all(fetches).await) {
+            match fetched {
+                Some(Fetched::New(source)) => drop(files.insert(one.digest, source)),
+                Some(Fetched::There) => {}
+                None => missing.push(one.digest),
+            }
+        }
+        if !files.is_empty() {
+            let session = Arc::clone(self);
+            let stored = tokio::task::spawn_blocking(move || session.publish_sources(&hit, files));
+            if !matches!(stored.await, Ok(Some(_))) {
+                return wanted.iter().map(|one| one.digest).collect();
+            }
+        }
+        missing
+    }
+
+    /// The first good manifest of an action.
+    async fn find(&self, kind: &str, key: Digest) -> Option<Arc<Hit>> {
+        for (place, used) in self.caches.iter().enumerate().filter(|(_, used)| used.read) {
+            for scope in &used.cache.read_scopes {
+                if used.is_out.load(Ordering::Acquire) {
+                    break;
+                }
+                let object = Object::Action {
+                    scope: scope.clone(),
+                    kind: kind.to_owned(),
+                    key,
+                };
+                let bytes = match used.cache.get(Lane::Metadata, &object, envelope::LARGEST).await {
+                    Ok(bytes) => {
+                        self.worked(used);
+                        bytes
+                    }
+                    Err(error) => {
+                        self.failed(used, &error);
+                        None
+                    }
+                };
+                let Some(bytes) = bytes else { continue };
+                let expected = Expected {
+                    kind,
+                    key,
+                    platform: &self.question.platform,
+                    scope,
+                    epoch: &self.question.epoch,
+                    largest: self.question.largest,
+                };
+                match envelope::open(bytes, &expected, &used.cache.verifier) {
+                    Ok(received) => {
+                        let origin = used.cache.origin(scope, received.signer.as_deref());
+                        let hit = Arc::new(Hit {
+                            received,
+                            cache: place,
+                            scope: scope.clone(),
+                            origin: Origin::Remote(origin),
+                        });
+                        lock(&self.hits).insert(key, Arc::clone(&hit));
+                        return Some(hit);
+                    }
+                    Err(why) => self.refuse(used, &object, &why),
+                }
+            }
+        }
+        None
+    }
+
+    async fn fetch_one(&self, hit: &Hit, wanted: Wanted) -> Option<Fetched> {
+        let gate = Arc::clone(lock(&self.fetching).entry(wanted.digest).or_default());
+        let _alone = gate.lock().await;
+        let content = {
+            let mut contents = hit.received.manifest.contents();
+            contents.find(|(content, _)| content.digest == wanted.digest)?.0
+        };
+        if self
+            .store
+            .blob(&wanted.digest, wanted.executable)
+            .ok()
+            .flatten()
+            .is_some()
+        {
+            return Some(Fetched::There);
+        }
+        let stored = hit.received.contents.get(&wanted.digest)?;
+        if let Some(bytes) = &stored.inline {
+            return Some(Fetched::New(BlobSource::Bytes(bytes.clone())));
+        }
+        let used = self.caches.get(hit.cache)?;
+        if used.is_out.load(Ordering::Acquire) {
+            return None;
+        }
+        let object = Object::Blob {
+            scope: hit.scope.clone(),
+            digest: wanted.digest,
+            compressed: stored.compressed,
+        };
+        match self.transfer(used, &object, content, stored.compressed).await {
+            Ok(Some(source)) => {
+                self.worked(used);
+                self.received.fetch_add(content.size, Ordering::Relaxed);
+                Some(Fetched::New(source))
+            }
+            Ok(None) => {
+                // An expired bucket, perhaps: whoever writes it next must not think that it is there.
+                used.cache.note_bad(&object);
+                tracing::info!(cache = used.cache.name, %object, "a content is not there any more");
+                None
+            }
+            Err(Trouble::Remote(error)) => {
+                self.failed(used, &error);
+                None
+            }
+            Err(Trouble::Bad(why)) => {
+                self.refuse(used, &object, &why);
+                None
+            }
+            Err(Trouble::Local(error)) => {
+                self.warn(Warning {
+                    message: format!(
+                        "what cache '{}' has cannot be written down: {error}",
+                        used.cache.name
+                    ),
+                    hint: format!("free some space below {}", self.store.home().display()),
+                });
+                None
+            }
+        }
+    }
+
+    async fn transfer(
+        &self,
+        used: &InUse,
+        object: &Object,
+        content: Content,
+        compressed: bool,
+    ) -> Result<Option<BlobSource>, Trouble> {
+        if content.size <= SMALL {
+            // A compressed one is never larger.
+            let bytes = used.cache.get(Lane::Bulk, object, content.size.max(64)).await;
+            let bytes = match bytes {
+                Err(error) if error.kind == RemoteErrorKind::TooLarge => {
+                    return Err(Trouble::Bad(error.message));
+                }
+                other => other?,
+            };
+            let Some(bytes) = bytes else { return Ok(None) };
+            let whole =
+                unpack(&bytes, content, compressed).map_err(|error| Trouble::Bad(error.to_string()))?;
+            return Ok(Some(BlobSource::Bytes(whole)));
+        }
+        let stage = self.store.home().join("stage");
+        std::fs::create_dir_all(&stage).map_err(Trouble::Local)?;
+        let path = stage.join(format!("fetch-{}", crate::unique::name()));
+        let unfinished = Unfinished(path.clone());
+        let file = File::create_new(&path).map_err(Trouble::Local)?;
+        let intake = Intake::new(content.digest, content.size, compressed, file).map_err(Trouble::Local)?;
+        match self.stream(used, object, intake).await? {
+            true => {
+                std::mem::forget(unfinished);
+                Ok(Some(BlobSource::File(path)))
+            }
+            false => Ok(None),
+        }
+    }
+
+    /// Takes an object as a stream; one that breaks off is gone on with where it stopped.
+    async fn stream(&self, used: &InUse, object: &Object, intake: Intake<File>) -> Result<bool, Trouble> {
+        let mut intake = intake;
+        let mut offset = 0;
+        let mut version: Option<Option<String>> = None;
+        let mut resumes = 0;
+        loop {
+            let opened = used
+                .cache
+                .request(Lane::Bulk, used.cache.read_timeout(), |backend| {
+                    backend.open(object, offset)
+                })
+                .await?;
+            let Some(body) = opened else { return Ok(false) };
+            if version.as_ref().is_some_and(|version| *version != body.version) || body.offset != offset {
+                return Err(Trouble::Bad("it changed while it was read".to_owned()));
+            }
+            version.get_or_insert(body.version);
+            let mut chunks = body.chunks;
+            let broken = loop {
+                match timeout(STALL_LIMIT, chunks.next()).await {
+                    Ok(Some(Ok(chunk))) => {
+                        offset += chunk.len() as u64;
+                        let taken = tokio::task::spawn_blocking(move || {
+                            let taken = intake.take(&chunk);
+                            (intake, taken)
+                        });
+                        let taken = taken
+                            .await
+                            .map_err(|error| Trouble::Local(io::Error::other(error)))?;
+                        intake = taken.0;
+                        taken.1.map_err(bad_or_local)?;
+                    }
+                    Ok(Some(Err(error))) => break error,
+                    Ok(None) => {
+                        let finished = tokio::task::spawn_blocking(move || intake.finish()).await;
+                        let finished = finished.map_err(|error| Trouble::Local(io::Error::other(error)))?;
+                        return finished.map(|_| true).map_err(bad_or_local);
+                    }
+                    Err(_) => break RemoteError::new(RemoteErrorKind::TimedOut, "the transfer stalled"),
+                }
+            };
+            resumes += 1;
+            if resumes > MOST_RESUMES || !broken.is_retryable() {
+                return Err(broken.into());
+            }
+        }
+    }
+
+    fn publish(&self, hit: &Hit, inline: HashMap<Digest, Bytes>) -> Option<Arc<Manifest>> {
+        let sources = inline
+            .into_iter()
+            .map(|(digest, bytes)| (digest, BlobSource::Bytes(bytes)));
+        self.publish_sources(hit, sources.collect())
+    }
+
+    fn publish_sources(&self, hit: &Hit, sources: HashMap<Digest, BlobSource>) -> Option<Arc<Manifest>> {
+        let manifest = &hit.received.manifest;
+        let is_needed_twice = |digest: &Digest| {
+            let mut found = manifest
+                .contents()
+                .filter(|(content, _)| content.digest == *digest);
+            let first = found.next().map(|(_, executable)| executable);
+            found.any(|(_, executable)| Some(executable) != first)
+        };
+        let mut left_over = Vec::new();
+        let mut blobs: Vec<NewBlob> = Vec::with_capacity(sources.len());
+        for (content, executable) in manifest.contents() {
+            let Some(source) = sources.get(&content.digest) else {
+                continue;
+            };
+            // One file cannot become two.
+            let source = match source {
+                BlobSource::File(path) if is_needed_twice(&content.digest) => {
+                    left_over.push(Unfinished(path.clone()));
+                    BlobSource::CopyOf(path.clone())
+                }
+                source => source.clone(),
+            };
+            blobs.push(NewBlob {
+                digest: content.digest,
+                executable,
+                source,
+            });
+        }
+        let published = self.store.publish(Publication {
+            manifest: manifest.clone(),
+            blobs,
+            origin: hit.origin,
+            record: None,
+            uploads: Vec::new(),
+            partial: true,
+            always_files: false,
+            lock: None,
+        });
+        match published {
+            Ok(manifest) => Some(manifest),
+            Err(error) => {
+                tracing::warn!(key = %manifest.key, "a result of a remote cache could not be stored: {error}");
+                None
+            }
+        }
+    }
+
+    fn worked(&self, used: &InUse) {
+        used.failures.store(0, Ordering::Release);
+        used.cache.reading.reset();
+    }
+
+    fn failed(&self, used: &InUse, error: &RemoteError) {
+        tracing::debug!(cache = used.cache.name, %error, "a request failed");
+        // What is wrong with one object is no fault of the cache.
+        if error.kind == RemoteErrorKind::TooLarge {
+            return;
+        }
+        let failures = used.failures.fetch_add(1, Ordering::AcqRel) + 1;
+        // What does not get better by itself is not tried three times.
+        if failures >= MOST_FAILURES || !error.is_retryable() {
+            used.is_out.store(true, Ordering::Release);
+            used.cache.reading.trip(error);
+        }
+        self.tell(used, error);
+    }
+
+    /// Tells a user, once for each cache and run.
+    fn tell(&self, used: &InUse, error: &RemoteError) {
+        if used.is_told.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let name = &used.cache.name;
+        self.warn(Warning {
+            message: format!("cache '{name}' {}: {}", error.kind.summary(), error.message),
+            hint: error.hint(name, &used.cache.location),
+        });
+    }
+
+    fn refuse(&self, used: &InUse, object: &Object, why: &str) {
+        used.cache.note_bad(object);
+        if used.bad.fetch_add(1, Ordering::AcqRel) < NAMED_BAD {
+            tracing::warn!(cache = used.cache.name, %object, "refused: {why}");
+        }
+        if used.is_told.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.warn(Warning {
+            message: format!(
+                "cache '{}' has something that is not used: {object}: {why}",
+                used.cache.name
+            ),
+            hint: "nothing has to be done: it counts as a miss, and the next upload replaces it".to_owned(),
+        });
+    }
+
+    fn warn(&self, warning: Warning) {
+        lock(&self.warnings).push(warning);
+    }
+}
+
+enum Fetched {
+    There,
+    New(BlobSource),
+}
+
+enum Trouble {
+    Remote(RemoteError),
+    Bad(String),
+    Local(io::Error),
+}
+
+impl From<RemoteError> for Trouble {
+    fn from(error: RemoteError) -> Self {
+        Self::Remote(error)
+    }
+}
+
+/// Errors with a number come from the system, others from what was read.
+fn bad_or_local(error: io::Error) -> Trouble {
+    match error.raw_os_error() {
+        Some(_) => Trouble::Local(error),
+        None => Trouble::Bad(error.to_string()),
+    }
+}
+
+fn unpack(bytes: &Bytes, content: Content, compressed: bool) -> io::Result<Bytes> {
+    let mut intake = Intake::new(content.digest, content.size, compressed, Vec::new())?;
+    intake.take(bytes)?;
+    intake.finish().map(Bytes::from)
+}
+
+/// A file that is removed unless it is forgotten.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,246 @@
+//! Remote caches: what one machine built, another one has. Two homes play two machines; the cache is a directory here, so that a
+//! test can look into it and damage it. `backends.rs` has the real servers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use heph_tests::{Environment, files_below, wait_until};
+
+/// `middle` is larger than what goes along with manifests, and nobody asks for it as such.
+const BUILD: &str = r#"
+target(name = "first", driver = "sh", deps = glob("*.txt"), run = "cat $SRC > $OUT", out = "first.out")
+target(name = "middle", driver = "sh", deps = ":first", run = "cat $SRC > $OUT; seq 1 20000 >> $OUT", out = "middle.out")
+target(name = "last", driver = "sh", deps = ":middle", run = "cksum < $SRC > $OUT", out = "last.out")
+"#;
+
+/// A machine with a cache; `settings` are added to its entry.
+fn machine(bucket: &Path, settings: &str) -> Environment {
+    let env = Environment::new();
+    configure(&env, bucket, settings);
+    env.write("BUILD", BUILD);
+    env.write("a.txt", "some text\n");
+    env
+}
+
+fn configure(env: &Environment, bucket: &Path, settings: &str) {
+    let config = heph_tests::CONFIG;
+    let uri = format!("file://{}", bucket.display());
+    env.write(
+        ".hephconfig",
+        format!("{config}sandbox:\n  mode: \"off\"\ncaches:\n  shared:\n    uri: {uri}\n{settings}"),
+    );
+}
+
+fn bucket() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bucket");
+    (directory, path)
+}
+
+fn objects(bucket: &Path, kind: &str) -> Vec<PathBuf> {
+    let all = files_below(bucket).into_iter();
+    let part = format!("/{kind}/");
+    all.filter(|path| path.to_str().unwrap().contains(&part))
+        .collect()
+}
+
+/// With a daemon, uploads go on after the run.
+fn uploaded(env: &Environment, bucket: &Path, count: usize) {
+    wait_until("everything is uploaded", || {
+        objects(bucket, "actions").len() >= count && uploads_left(env) == 0
+    });
+}
+
+fn uploads_left(env: &Environment) -> u64 {
+    let stats = env.heph(["cache", "stats", "--json"]).run();
+    stats.success();
+    stats.json()["uploads"].as_u64().unwrap()
+}
+
+fn last(env: &Environment) -> String {
+    env.heph(["run", "-q", "--cat-out", "//:last"])
+        .run()
+        .success()
+        .out()
+}
+
+fn outcomes(env: &Environment) -> Vec<String> {
+    env.build("//...").outcomes().into_values().collect()
+}
+
+#[test]
+fn another_machine_executes_nothing_and_fetches_only_what_is_asked_for() {
+    let (_guard, bucket) = bucket();
+    let first = machine(&bucket, "");
+    assert_eq!(outcomes(&first), ["executed"; 3]);
+    let wanted = last(&first);
+    uploaded(&first, &bucket, 3);
+
+    let second = machine(&bucket, "");
+    let built = second.build("//...");
+    assert_eq!(built.outcomes().into_values().collect::<Vec<_>>(), ["remote"; 3]);
+    assert_eq!(built.run.err(), "");
+    assert_eq!(last(&second), wanted);
+    let stats = second.heph(["cache", "stats", "--json"]).run().json();
+    assert_eq!(stats["blobs"], 0, "nobody asked for the large one: {stats}");
+    assert_eq!(outcomes(&second), ["up-to-date"; 3]);
+
+    // A target that has to run needs it.
+    second.write("BUILD", BUILD.replace("cksum < $SRC", "wc -l < $SRC"));
+    assert_eq!(second.build("//...").executed(), ["//:last"]);
+    assert_eq!(last(&second).trim(), "20001");
+}
+
+#[test]
+fn damage_in_the_cache_is_told_once_and_costs_a_rebuild() {
+    let (_guard, bucket) = bucket();
+    let first = machine(&bucket, "");
+    first.build("//...");
+    let wanted = last(&first);
+    uploaded(&first, &bucket, 3);
+    let blobs = objects(&bucket, "blobs");
+    assert_eq!(blobs.len(), 1, "{blobs:?}");
+    let ask_for_middle = |env: &Environment| {
+        let run = env.heph(["run", "--cat-out", "//:middle"]).run();
+        run.success();
+        assert!(run.out().starts_with("some text\n1\n2\n") && run.out().ends_with("\n20000\n"));
+        run
+    };
+
+    let whole = fs::read(&blobs[0]).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for damaged in [&flipped[..], &whole[..whole.len() / 2], b"", b"something else"] {
+        fs::write(&blobs[0], damaged).unwrap();
+        let other = machine(&bucket, "    write: false\n");
+        let run = ask_for_middle(&other);
+        assert_eq!(
+            run.err().matches("has something that is not used").count(),
+            1,
+            "{}",
+            run.err()
+        );
+        assert_eq!(last(&other), wanted);
+    }
+    // One that has expired is nothing to tell of.
+    fs::remove_file(&blobs[0]).unwrap();
+    let other = machine(&bucket, "");
+    let run = ask_for_middle(&other);
+    assert!(!run.err().contains("warning"), "{}", run.err());
+    // Whoever makes it again and writes replaces it.
+    uploaded(&other, &bucket, 3);
+    wait_until("it is there again", || blobs[0].exists());
+    assert_eq!(fs::read(&blobs[0]).unwrap(), whole);
+}
+
+#[test]
+fn manifests_that_are_wrong_are_misses_with_a_reason() {
+    let (_guard, bucket) = bucket();
+    let first = machine(&bucket, "");
+    first.build("//...");
+    uploaded(&first, &bucket, 3);
+    let actions = objects(&bucket, "actions");
+    // Each says what another one is about.
+    let texts: Vec<Vec<u8>> = actions.iter().map(|path| fs::read(path).unwrap()).collect();
+    for (index, path) in actions.iter().enumerate() {
+        fs::write(path, &texts[(index + 1) % texts.len()]).unwrap();
+    }
+    let other = machine(&bucket, "    write: false\n");
+    let built = other.build("//...");
+    assert_eq!(built.executed().len(), 3);
+    built
+        .run
+        .says("has something that is not used")
+        .says("its key is");
+    assert_eq!(last(&other), last(&first));
+}
+
+#[test]
+fn caches_are_read_and_written_as_they_say() {
+    let (_guard, bucket) = bucket();
+    let reader = machine(&bucket, "    write: false\n");
+    reader.build("//...");
+    assert_eq!(uploads_left(&reader), 0);
+    assert!(!bucket.exists() || objects(&bucket, "actions").is_empty());
+    let writer = machine(&bucket, "    read: false\n");
+    writer.build("//...");
+    uploaded(&writer, &bucket, 3);
+    let other = machine(&bucket, "    read: false\n");
+    assert_eq!(outcomes(&other), ["executed"; 3]);
+    let local = machine(&bucket, "");
+    local.write(
+        "BUILD",
+        BUILD.replace("name = \"last\"", "name = \"last\", cache = {\"remote\": False}"),
+    );
+    assert_eq!(local.build("//...").executed(), ["//:last"]);
+}
+
+#[test]
+fn what_one_scope_wrote_is_not_read_or_passed_on_by_another() {
+    let (_guard, bucket) = bucket();
+    let env = machine(&bucket, "    scope: pull-7\n    readScopes: [pull-7, main]\n");
+    env.build("//...");
+    uploaded(&env, &bucket, 3);
+    let in_main = || {
+        let all = objects(&bucket, "actions");
+        all.into_iter()
+            .filter(|path| path.to_str().unwrap().contains("/main/"))
+            .count()
+    };
+    assert_eq!(in_main(), 0);
+
+    // Another machine builds for the pull request, then for main, in one home.
+    let other = machine(&bucket, "    scope: pull-7\n    readScopes: [pull-7, main]\n");
+    assert_eq!(outcomes(&other), ["remote"; 3]);
+    configure(&other, &bucket, "    scope: main\n");
+    assert_eq!(
+        outcomes(&other),
+        ["executed"; 3],
+        "main does not hit what came from there"
+    );
+    uploaded(&other, &bucket, 6);
+    assert_eq!(in_main(), 3, "what it made itself it uploads");
+}
+
+#[test]
+fn results_that_were_not_sent_are_sent_by_whoever_comes_next() {
+    let (_guard, bucket) = bucket();
+    // A file where the directory of the cache should be.
+    fs::write(&bucket, "in the way").unwrap();
+    let env = machine(&bucket, "");
+    let run = env.heph(["run", "//..."]).run();
+    run.success();
+    assert_eq!(
+        run.err().matches("warning: cache 'shared'").count(),
+        1,
+        "{}",
+        run.err()
+    );
+    assert_eq!(uploads_left(&env), 3);
+    env.stop_daemons();
+    fs::remove_file(&bucket).unwrap();
+    env.heph(["run", "//..."]).run().success();
+    uploaded(&env, &bucket, 3);
+    assert_eq!(outcomes(&machine(&bucket, "")), ["remote"; 3]);
+}
+
+#[test]
+fn a_cache_that_cannot_be_reached_costs_a_warning() {
+    let env = Environment::new();
+    let config = heph_tests::CONFIG;
+    // Nobody listens there.
+    env.write(
+        ".hephconfig",
+        format!("{config}caches:\n  far:\n    uri: http://127.0.0.1:9/cache\n    retries: 0\n"),
+    );
+    env.write("BUILD", BUILD);
+    env.write("a.txt", "some text\n");
+    let run = env.heph(["run", "//..."]).run();
+    run.success();
+    assert_eq!(
+        run.err().matches("cache 'far' cannot be reached").count(),
+        1,
+        "{}",
+        run.err()
+    );
+}
