@@ -5,7 +5,7 @@ pub(super) mod azure;
 pub(super) mod google;
 mod profile;
 #[cfg(test)]
-mod service;
+pub(super) mod service;
 
 use std::fmt;
 use std::future::Future;

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,6 +49,8 @@ pub(super) struct Bucket {
     prefix: String,
     transport: Transport,
     parallel: usize,
+    /// Whether the server has refused conditions as something that it does not know.
+    unconditional: AtomicBool,
 }
 
 impl Bucket {
@@ -58,6 +61,7 @@ impl Bucket {
             prefix: prefix.to_owned(),
             transport,
             parallel: access.parallel(PARALLEL),
+            unconditional: AtomicBool::new(false),
         }
     }
 
@@ -163,19 +167,41 @@ impl Bucket {
     }
 
     async fn put(&self, path: Path, bytes: Bytes, mode: PutMode) -> Result<Put, RemoteError> {
-        let mode = match mode {
-            PutMode::Replace => object_store::PutMode::Overwrite,
-            PutMode::IfAbsent => object_store::PutMode::Create,
-        };
-        let options = PutOptions::from(mode.clone());
-        match self.store.put_opts(&path, bytes.into(), options).await {
+        if mode == PutMode::Replace || self.unconditional.load(Ordering::Relaxed) {
+            return self.put_as(&path, bytes, object_store::PutMode::Overwrite).await;
+        }
+        match self
+            .put_as(&path, bytes.clone(), object_store::PutMode::Create)
+            .await
+        {
+            // The condition only saves work: what matters is that the object gets there.
+            Err(error) if error.kind == RemoteErrorKind::Unsupported => {
+                self.unconditional.store(true, Ordering::Relaxed);
+                self.put_as(&path, bytes, object_store::PutMode::Overwrite).await
+            }
+            put => put,
+        }
+    }
+
+    async fn put_as(
+        &self,
+        path: &Path,
+        bytes: Bytes,
+        mode: object_store::PutMode,
+    ) -> Result<Put, RemoteError> {
+        let create = mode == object_store::PutMode::Create;
+        match self
+            .store
+            .put_opts(path, bytes.into(), PutOptions::from(mode))
+            .await
+        {
             Ok(_) => Ok(Put::Written),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
-                if mode == object_store::PutMode::Create =>
+                if create =>
             {
                 Ok(Put::Existed)
             }
-            Err(error) => Err(self.error("put", &path, &error)),
+            Err(error) => Err(self.error("put", path, &error)),
         }
     }
 
@@ -398,7 +424,7 @@ impl Backend for Bucket {
         Limits {
             largest: Some(PART * PARTS),
             parallel: self.parallel,
-            conditional: true,
+            conditional: !self.unconditional.load(Ordering::Relaxed),
             batch: 1,
         }
     }

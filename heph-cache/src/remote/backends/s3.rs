@@ -73,3 +73,63 @@ pub(super) fn bucket(name: &str, prefix: &str, access: &Access) -> Result<Bucket
     })?;
     Ok(Bucket::new(store, prefix, transport, access))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use heph_common::config::Credentials;
+
+    use super::*;
+    use crate::remote::backend::{Backend, Object, Put, PutMode};
+    use crate::remote::credentials::service::Service;
+
+    fn access(endpoint: &str, path_style: Option<bool>) -> Access {
+        let variables = [("AWS_ACCESS_KEY_ID", "AK"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+        Access {
+            environment: variables
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            credentials: Credentials::Environment,
+            region: Some("eu-west-1".to_owned()),
+            endpoint: Some(endpoint.to_owned()),
+            path_style,
+            ca_file: None,
+            ttl: None,
+            concurrency: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_conditions_is_written_to_without() {
+        let refusal = "HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let written = "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let service = Service::new(&[("if-none-match: *", refusal), ("PUT /b/p/v1/", written)]);
+        let cache = bucket("b", "p", &access(&service.url, None)).unwrap();
+        let put = || cache.put(&Object::Probe, Bytes::from_static(b"x"), PutMode::IfAbsent);
+        assert!(cache.limits().conditional);
+        assert_eq!(put().await.unwrap(), Put::Written);
+        assert_eq!(put().await.unwrap(), Put::Written);
+        assert!(!cache.limits().conditional);
+        assert_eq!(service.requests().len(), 3, "it is asked once only");
+        assert!(service.requests().concat().contains("/eu-west-1/s3/aws4_request"));
+    }
+
+    #[tokio::test]
+    async fn the_bucket_is_in_the_path_or_in_the_hosts_name() {
+        let written = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let service = Service::new(&[("GET", written)]);
+        let host = service.url.replace("127.0.0.1", "localhost");
+        for (path_style, line) in [(true, "GET /b/v1/probe "), (false, "GET /v1/probe ")] {
+            let cache = bucket("b", "", &access(&host, Some(path_style))).unwrap();
+            // Names below localhost may not resolve everywhere; then nothing arrives.
+            if cache.probe().await.is_ok() {
+                assert!(
+                    service.requests().last().unwrap().starts_with(line),
+                    "{path_style}"
+                );
+            } else {
+                assert!(!path_style);
+            }
+        }
+    }
+}

@@ -5,15 +5,15 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 /// Answers requests until the process ends.
-pub(super) struct Service {
+pub(in crate::remote) struct Service {
     /// Where it is.
     pub url: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Service {
-    /// A service that answers a request whose text contains the first of a pair with the second, and others with 404.
-    pub(super) fn new(answers: &[(&str, &str)]) -> Self {
+    /// A service that answers a request whose text contains the first of a pair with the second (a body, or a whole answer), and others with 404.
+    pub(in crate::remote) fn new(answers: &[(&str, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -35,14 +35,18 @@ impl Service {
                     "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
                     body.len()
                 );
-                let _ = stream.write_all(format!("{head}{body}").as_bytes());
+                let whole = match body.starts_with("HTTP/1.1") {
+                    true => body.to_owned(),
+                    false => format!("{head}{body}"),
+                };
+                let _ = stream.write_all(whole.as_bytes());
             }
         });
         Self { url, requests }
     }
 
     /// All requests so far.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(in crate::remote) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }
