@@ -1,7 +1,8 @@
 //! Runs one server for as long as its test lives.
 //!
-//! `keeper DIRECTORY PROGRAM [ARGUMENT]...` runs PROGRAM in DIRECTORY with its output in `DIRECTORY/log`. When standard input ends,
-//! which it does however the test ends, it kills the program with all that it started, and removes DIRECTORY.
+//! `keeper DIRECTORY PROGRAM [ARGUMENT]...` runs PROGRAM in DIRECTORY, which is its temporary directory, too, with its output in
+//! `DIRECTORY/log`. When standard input ends, which it does however the test ends, it kills the program with all that it started,
+//! and removes DIRECTORY and the files that the lines of `DIRECTORY/also` name.
 
 #![expect(
     clippy::expect_used,
@@ -24,6 +25,7 @@ fn main() {
     let child = Command::new(&program)
         .args(arguments)
         .current_dir(&directory)
+        .env("TMPDIR", &directory)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("share the log"))
         .stderr(log)
@@ -33,6 +35,12 @@ fn main() {
     if let Ok(mut child) = child {
         let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
         let _ = child.wait();
+    }
+    for path in std::fs::read_to_string(directory.join("also"))
+        .unwrap_or_default()
+        .lines()
+    {
+        let _ = std::fs::remove_file(path);
     }
     // What dies asynchronously may still be writing.
     for _ in 0..100 {

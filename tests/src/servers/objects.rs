@@ -45,6 +45,18 @@ impl SeaweedFs {
         std::fs::write(place.path().join("s3.json"), IDENTITIES).expect("write identities");
         // It listens 10000 above each port, too.
         let [master, volume, filer, port] = [(); 4].map(|()| free_port(10_000));
+        // Its sockets lie there whatever the temporary directory is.
+        let socket = |name: &str, port: u16| format!("/tmp/seaweedfs-{name}-{port}.sock\n");
+        let named = [("filer", filer), ("s3", port)].map(|(name, port)| socket(name, port));
+        let numbered = [
+            ("filer", filer),
+            ("s3", port),
+            ("master", master),
+            ("volume", volume),
+        ];
+        let numbered = numbered.map(|(name, port)| socket(&format!("{name}-grpc"), port + 10_000));
+        let sockets = named.concat() + &numbered.concat();
+        std::fs::write(place.path().join("also"), sockets).expect("write what is to be removed");
         let arguments = format!(
             "server -dir=data -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false -master.port={master} -volume.port={volume} \
              -volume.preStopSeconds=0 -volume.minFreeSpace=16MiB -volume.max=40 -master.volumeSizeLimitMB=64 -filer -filer.port={filer} -s3 -s3.port={port} \
