@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
+use heph_cache::remote::uploads::Waiting;
 use heph_cache::remote::{Caller, Remotes};
 use heph_cache::{
     History, LockBackend as StoreLock, MemoryOptions, Store, StoreError, StoreOptions, history,
@@ -279,6 +280,27 @@ impl Engine {
         });
         drop(live);
         Ok(())
+    }
+
+    /// Sends what waits for the caches of a configuration, for so long; what is left then.
+    pub fn flush_uploads(
+        &self,
+        config: &Config,
+        environment: &BTreeMap<String, String>,
+        root: &Path,
+        patience: Duration,
+    ) -> Waiting {
+        let caller = Caller {
+            config,
+            environment,
+            branch: branch(root, environment),
+            platform: "",
+        };
+        let remotes = &self.services.remotes;
+        match remotes.session(&caller) {
+            Some(_) => remotes.drain(patience, || false),
+            None => remotes.waiting(),
+        }
     }
 
     /// Waits for uploads, which nobody would go on with for now, and says what is left.

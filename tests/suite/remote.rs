@@ -2,6 +2,7 @@
 //! test can look into it and damage it. `backends.rs` has the real servers.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use heph_tests::{Environment, files_below, wait_until};
@@ -222,6 +223,90 @@ fn results_that_were_not_sent_are_sent_by_whoever_comes_next() {
     env.heph(["run", "//..."]).run().success();
     uploaded(&env, &bucket, 3);
     assert_eq!(outcomes(&machine(&bucket, "")), ["remote"; 3]);
+}
+
+#[test]
+fn only_manifests_signed_with_an_accepted_key_are_used_where_that_is_required() {
+    let (guard, bucket) = bucket();
+    let keygen = |env: &Environment, name: &str| {
+        let file = guard.path().join(name).to_str().unwrap().to_owned();
+        let run = env.heph(["cache", "keygen", &file]).run();
+        run.success();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        env.heph(["cache", "keygen", &file])
+            .run()
+            .exits(1)
+            .says("does not exist yet");
+        (file, run.out().trim().to_owned())
+    };
+    let unsigned = machine(&bucket, "");
+    unsigned.build("//...");
+    uploaded(&unsigned, &bucket, 3);
+    let (ours, public) = keygen(&unsigned, "ours");
+    let (theirs, other_public) = keygen(&unsigned, "theirs");
+    let accepts = |key: &str, more: &str| {
+        format!("    write: false\n    signing:\n      publicKeys: [\"{key}\"]\n      required: true\n{more}")
+    };
+
+    let reader = machine(&bucket, &accepts(&public, ""));
+    let built = reader.build("//...");
+    assert_eq!(built.executed().len(), 3);
+    built.run.says("it is not signed");
+
+    fs::remove_dir_all(&bucket).unwrap();
+    let writer = machine(&bucket, &format!("    signing:\n      keyFile: {ours}\n"));
+    writer.build("//...");
+    uploaded(&writer, &bucket, 3);
+    assert_eq!(outcomes(&machine(&bucket, &accepts(&public, ""))), ["remote"; 3]);
+    assert_eq!(
+        outcomes(&machine(&bucket, "    write: false\n")),
+        ["remote"; 3],
+        "who asks for none takes all"
+    );
+    let stranger = machine(&bucket, &accepts(&other_public, ""));
+    let built = stranger.build("//...");
+    assert_eq!(built.executed().len(), 3);
+    built.run.says("which is not accepted");
+    let revoked = format!("      revoked: [\"{public}\"]\n");
+    let later = machine(&bucket, &accepts(&public, &revoked));
+    assert_eq!(later.build("//...").executed().len(), 3);
+
+    // What the wrong key signed is in the way, and replaced by who signs with the right one.
+    fs::remove_dir_all(&bucket).unwrap();
+    let wrong = machine(&bucket, &format!("    signing:\n      keyFile: {theirs}\n"));
+    wrong.build("//...");
+    uploaded(&wrong, &bucket, 3);
+    let both = format!(
+        "    signing:\n      keyFile: {ours}\n      publicKeys: [\"{public}\"]\n      required: true\n"
+    );
+    let right = machine(&bucket, &both);
+    assert_eq!(right.build("//...").executed().len(), 3);
+    right.heph(["cache", "flush"]).run().success();
+    assert_eq!(outcomes(&machine(&bucket, &accepts(&public, ""))), ["remote"; 3]);
+}
+
+#[test]
+fn flush_waits_for_uploads_and_tells_what_is_left() {
+    let (_guard, bucket) = bucket();
+    let env = machine(&bucket, "");
+    env.build("//...");
+    assert_eq!(
+        env.heph(["cache", "flush"]).run().success().out(),
+        "everything is uploaded\n"
+    );
+    assert_eq!((objects(&bucket, "actions").len(), uploads_left(&env)), (3, 0));
+    fs::remove_dir_all(&bucket).unwrap();
+    fs::write(&bucket, "in the way").unwrap();
+    env.write("a.txt", "another text\n");
+    env.build("//...");
+    let run = env.heph(["cache", "flush", "--timeout", "1s"]).run();
+    run.exits(1);
+    assert!(
+        run.out()
+            .starts_with("3 results left to be uploaded\ncache 'shared' does not take anything"),
+        "{}",
+        run.out()
+    );
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! `heph cache …`
 
-use std::io::{BufRead as _, IsTerminal as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Subcommand;
+use heph_cache::remote::signing;
 use heph_common::Exit;
 use heph_proto::maintain_request::What;
-use heph_proto::{StoreClear, StoreCollect, StoreStatistics};
-use serde_json::Value;
+use heph_proto::{StoreClear, StoreCollect, StoreFlush, StoreStatistics};
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::error::{CommandError, Result};
@@ -15,7 +18,7 @@ use crate::views;
 use crate::words;
 use crate::workspace::Workspace;
 
-/// Looks after the local store.
+/// Looks after the local store and what it sends to remote caches.
 #[derive(clap::Args, Debug)]
 pub struct CacheArgs {
     #[command(subcommand)]
@@ -34,6 +37,18 @@ enum Action {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Waits until results are uploaded to the remote caches.
+    Flush {
+        /// Longest wait, such as 30s; uploads.drainTimeout when it is not given.
+        #[arg(long, value_name = "TIME", value_parser = heph_common::duration::parse)]
+        timeout: Option<Duration>,
+    },
+    /// Makes a pair of keys to sign manifests with: the private one goes into FILE, the public one is printed.
+    Keygen {
+        /// A file that does not exist yet.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 pub(super) fn run(context: &Context, args: CacheArgs) -> Result<Exit> {
@@ -47,6 +62,8 @@ pub(super) fn run(context: &Context, args: CacheArgs) -> Result<Exit> {
             })?;
         }
         Action::Gc => return collect(context),
+        Action::Flush { timeout } => return flush(context, &workspace, timeout),
+        Action::Keygen { file } => keygen(context, &file)?,
         Action::Clear { yes } => {
             confirm(
                 yes,
@@ -56,6 +73,67 @@ pub(super) fn run(context: &Context, args: CacheArgs) -> Result<Exit> {
         }
     }
     Ok(Exit::Success)
+}
+
+fn flush(context: &Context, workspace: &Workspace, timeout: Option<Duration>) -> Result<Exit> {
+    let message = workspace.message.clone();
+    let wanted = StoreFlush {
+        timeout_ms: timeout.map_or(0, |timeout| {
+            u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)
+        }),
+        root: message.root,
+        environment: message.environment,
+    };
+    let document = service::maintain(context, workspace, What::Flush(wanted))?;
+    context.show(&document, flushed)?;
+    match document["left"].as_u64() {
+        Some(0) => Ok(Exit::Success),
+        _ => Ok(Exit::Failure),
+    }
+}
+
+fn flushed(document: &Value) -> String {
+    let number = |key: &str| views::number_of(&document[key]);
+    let mut text = match number("left") {
+        0 => "everything is uploaded\n".to_owned(),
+        left => format!("{} left to be uploaded\n", words::counted(left, "result")),
+    };
+    for resting in document["resting"].as_array().into_iter().flatten() {
+        let name = resting["cache"].as_str().unwrap_or_default();
+        let cause = resting["cause"].as_str().unwrap_or_default();
+        text.push_str(&format!(
+            "cache '{name}' does not take anything at the moment: {cause}\n"
+        ));
+    }
+    match number("unknown") {
+        0 => {}
+        count => text.push_str(&format!(
+            "{} for caches of other configurations\n",
+            words::counted(count, "result")
+        )),
+    }
+    text
+}
+
+fn keygen(context: &Context, file: &Path) -> Result<()> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        CommandError::failure(format!("failed to {what} {}: {error}", file.display()))
+    };
+    let path = context.directory()?.join(file);
+    let (private, public) = signing::generate().map_err(|error| failed("make a key for", &error))?;
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut made = options
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .map_err(|error| {
+            failed("make", &error).hint("name a file that does not exist yet, in a directory that does")
+        })?;
+    made.write_all(private.as_bytes())
+        .map_err(|error| failed("write", &error))?;
+    let document = json!({"version": 1, "file": path.to_string_lossy(), "public_key": public});
+    context.show(&document, |_| format!("{public}\n"))
 }
 
 /// Trims the store to its size limit; also `heph tool gc`.

@@ -1422,19 +1422,19 @@ pub struct InspectReply {
     pub error: ::core::option::Option<RunError>,
 }
 /// Work on the store.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MaintainRequest {
     #[prost(string, tag = "1")]
     pub home: ::prost::alloc::string::String,
     /// Merged configuration as JSON.
     #[prost(bytes = "bytes", tag = "2")]
     pub config: ::prost::bytes::Bytes,
-    #[prost(oneof = "maintain_request::What", tags = "3, 4, 5, 6, 7")]
+    #[prost(oneof = "maintain_request::What", tags = "3, 4, 5, 6, 7, 8")]
     pub what: ::core::option::Option<maintain_request::What>,
 }
 /// Nested message and enum types in `MaintainRequest`.
 pub mod maintain_request {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum What {
         /// Counts and sizes.
         #[prost(message, tag = "3")]
@@ -1451,7 +1451,26 @@ pub mod maintain_request {
         /// Provenance of one result: a key (64 hex digits).
         #[prost(message, tag = "7")]
         Inspect(super::StoreInspect),
+        /// Wait for uploads.
+        #[prost(message, tag = "8")]
+        Flush(super::StoreFlush),
     }
+}
+/// Whose caches, and for how long.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoreFlush {
+    /// Longest wait in milliseconds; 0 for `uploads.drainTimeout`.
+    #[prost(uint64, tag = "1")]
+    pub timeout_ms: u64,
+    /// Root of the caller's workspace.
+    #[prost(string, tag = "2")]
+    pub root: ::prost::alloc::string::String,
+    /// The caller's environment: credentials are there.
+    #[prost(map = "string, string", tag = "3")]
+    pub environment: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// No options.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
