@@ -2,7 +2,8 @@
 
 use heph_tests::{Build, Environment, needs, program, repository};
 
-fn lua(test: &str) -> Option<Environment> {
+/// The example in an environment of its own; `None` where it cannot be built.
+pub(crate) fn lua(test: &str) -> Option<Environment> {
     let there = repository().join("examples/lua/src/lua.c").is_file();
     (needs(test, "the source of Lua (examples/lua/fetch)", there)
         && needs(test, "gcc", program("gcc").is_some()))

@@ -8,6 +8,7 @@
 )]
 
 mod backends;
+mod backends_build;
 mod build_files;
 mod checkout;
 mod codegen;
