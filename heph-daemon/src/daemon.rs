@@ -290,6 +290,12 @@ impl Chores for IdleWork<'_> {
         (self.trim)();
     }
 
+    async fn is_needed(&self) -> bool {
+        let engine = Arc::clone(self.engine);
+        let waits = tokio::task::spawn_blocking(move || engine.has_uploads()).await;
+        waits.unwrap_or(false) && self.lock.is_current()
+    }
+
     async fn cool(&self) {
         let engine = Arc::clone(self.engine);
         let trim = self.trim;

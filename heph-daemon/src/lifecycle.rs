@@ -43,6 +43,8 @@ pub trait Chores {
     fn tidy(&self) -> impl Future<Output = ()>;
     /// Nothing was worked on for [`Patience::warm`].
     fn cool(&self) -> impl Future<Output = ()>;
+    /// Whether it is still at work for somebody who has gone: then it stays for as long again.
+    fn is_needed(&self) -> impl Future<Output = bool>;
 }
 
 /// Waits until there is a reason to go.
@@ -102,7 +104,7 @@ async fn until_idle(load: &mut watch::Receiver<Load>, idle: Duration, chores: &i
         tokio::select! {
             biased;
             _ = used => {}
-            () = passed => return,
+            () = passed => if !chores.is_needed().await { return },
         }
     }
 }
@@ -162,6 +164,8 @@ mod tests {
     struct Counted {
         tidied: AtomicU32,
         cooled: AtomicU32,
+        /// Uploads that wait; each time somebody asks, one is done.
+        uploads: AtomicU32,
     }
 
     impl Chores for Counted {
@@ -172,6 +176,26 @@ mod tests {
         async fn cool(&self) {
             self.cooled.fetch_add(1, Ordering::Relaxed);
         }
+
+        async fn is_needed(&self) -> bool {
+            let one_less = |left: u32| left.checked_sub(1);
+            self.uploads
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+                .is_ok()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_stays_while_results_wait_to_be_uploaded() {
+        let activity = Activity::new(false);
+        drop(activity.connected());
+        let chores = Counted {
+            uploads: AtomicU32::new(3),
+            ..Counted::default()
+        };
+        let began = Instant::now();
+        until_going(&activity, PATIENCE, &chores).await;
+        assert_eq!(began.elapsed().as_secs(), (HOUR * 4).as_secs());
     }
 
     #[tokio::test(start_paused = true)]

@@ -303,6 +303,11 @@ impl Engine {
         }
     }
 
+    /// Whether results wait for caches that are known here.
+    pub fn has_uploads(&self) -> bool {
+        self.services.remotes.waiting().known > 0
+    }
+
     /// Waits for uploads, which nobody would go on with for now, and says what is left.
     fn drain(&self, asked: &Asked, inbox: &Receiver<Message>, events: &dyn Fn(RunEvent)) {
         let patience = asked.config.uploads.drain_timeout;
