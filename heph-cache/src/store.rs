@@ -75,6 +75,11 @@ impl Store {
         &self.shared.home
     }
 
+    /// Its size limit in bytes.
+    pub fn max_size(&self) -> u64 {
+        self.shared.max_size
+    }
+
     /// The locks that keep equal work from being done twice.
     pub fn locks(&self) -> &Locks {
         &self.locks

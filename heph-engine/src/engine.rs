@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
+use heph_cache::remote::remotes::Measured;
 use heph_cache::remote::uploads::Waiting;
-use heph_cache::remote::{Caller, Remotes};
+use heph_cache::remote::{Caller, Remotes, Warning};
 use heph_cache::{
     History, LockBackend as StoreLock, MemoryOptions, Store, StoreError, StoreOptions, history,
 };
@@ -88,7 +89,7 @@ impl Engine {
         let store = Store::open(&options.home, store_options(config))?;
         let store = Arc::new(store);
         let services = Services {
-            remotes: Arc::new(Remotes::new(Arc::clone(&store))),
+            remotes: Arc::new(Remotes::new(Arc::clone(&store), &state_of(&options))),
             store,
             slots: Arc::new(Slots::new(options.jobs)),
             flights: Arc::default(),
@@ -301,6 +302,24 @@ impl Engine {
             Some(_) => remotes.drain(patience, || false),
             None => remotes.waiting(),
         }
+    }
+
+    /// Measures what the caches of a configuration take to answer.
+    ///
+    /// # Errors
+    /// When the system has no threads.
+    pub fn measure_latency(
+        &self,
+        config: &Config,
+        environment: &BTreeMap<String, String>,
+        root: &Path,
+    ) -> std::io::Result<(Vec<Measured>, Vec<Warning>)> {
+        self.services.remotes.measure(&Caller {
+            config,
+            environment,
+            branch: branch(root, environment),
+            platform: "",
+        })
     }
 
     /// Whether results wait for caches that are known here.

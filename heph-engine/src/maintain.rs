@@ -3,15 +3,14 @@
 //! Each answer is one JSON document; `docs/json.md` says what is in it.
 
 mod clean;
+mod remote;
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use heph_cache::{Manifest, OriginFilter, SandboxMode, Store, StoreError};
-use heph_common::config::Config;
 use heph_common::{Digest, Exit, Home};
 use heph_proto::maintain_request::What;
-use heph_proto::{MaintainRequest, RunError, StoreFlush};
+use heph_proto::{MaintainRequest, RunError};
 use serde::Serialize;
 
 use crate::engine::{Engine, wire_error};
@@ -38,7 +37,8 @@ pub fn answer(engine: &Engine, request: &MaintainRequest) -> Result<Vec<u8>, Run
         What::Clear(_) => clear(engine.store()),
         What::Clean(_) => clean(engine.store(), &home),
         What::Inspect(inspect) => result(engine.store(), &inspect.key),
-        What::Flush(wanted) => flush(engine, &request.config, wanted),
+        What::Flush(wanted) => remote::flush(engine, &request.config, wanted),
+        What::MeasureLatency(wanted) => remote::measure_latency(engine, &request.config, wanted),
     }
 }
 
@@ -102,38 +102,6 @@ fn statistics(store: &Store, home: &Home) -> Result<Vec<u8>, RunError> {
         uploads: stats.uploads,
         sandboxes: sandboxes.count,
         sandbox_bytes: sandboxes.bytes,
-    })
-}
-
-fn flush(engine: &Engine, config: &[u8], wanted: &StoreFlush) -> Result<Vec<u8>, RunError> {
-    #[derive(Serialize)]
-    struct Flushed {
-        version: u32,
-        left: u64,
-        unknown: u64,
-        resting: Vec<Resting>,
-    }
-    #[derive(Serialize)]
-    struct Resting {
-        cache: String,
-        cause: String,
-    }
-    let config: Config = serde_json::from_slice(config).map_err(|error| {
-        let message = format!("the request's configuration cannot be read: {error}");
-        fail(Exit::Usage, Problem::new(message))
-    })?;
-    let patience = match wanted.timeout_ms {
-        0 => config.uploads.drain_timeout,
-        given => Duration::from_millis(given),
-    };
-    let environment = wanted.environment.clone().into_iter().collect();
-    let waiting = engine.flush_uploads(&config, &environment, Path::new(&wanted.root), patience);
-    let resting = waiting.resting.into_iter();
-    json(&Flushed {
-        version: VERSION,
-        left: waiting.known,
-        unknown: waiting.unknown,
-        resting: resting.map(|(cache, cause)| Resting { cache, cause }).collect(),
     })
 }
 

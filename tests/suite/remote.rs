@@ -2,8 +2,12 @@
 //! test can look into it and damage it. `backends.rs` has the real servers.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use heph_tests::{Environment, files_below, wait_until};
 
@@ -90,6 +94,30 @@ fn another_machine_executes_nothing_and_fetches_only_what_is_asked_for() {
     second.write("BUILD", BUILD.replace("cksum < $SRC", "wc -l < $SRC"));
     assert_eq!(second.build("//...").executed(), ["//:last"]);
     assert_eq!(last(&second).trim(), "20001");
+}
+
+#[test]
+fn what_is_asked_for_through_a_group_is_fetched() {
+    let (_guard, bucket) = bucket();
+    let build =
+        format!("{BUILD}target(name = \"all\", driver = \"group\", deps = [\":first\", \":middle\"])\n");
+    let first = machine(&bucket, "");
+    first.write("BUILD", &build);
+    first.build("//...");
+    uploaded(&first, &bucket, 3);
+    let second = machine(&bucket, "");
+    second.write("BUILD", &build);
+    assert_eq!(outcomes(&second), ["remote"; 3]);
+    let out = second.beside("out");
+    let run = second
+        .heph(["run", "--copy-out", out.to_str().unwrap(), "//:all"])
+        .run();
+    run.success().never_says("executed");
+    let copied: Vec<String> = files_below(&out)
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(copied, ["first.out", "middle.out"]);
 }
 
 #[test]
@@ -307,6 +335,114 @@ fn flush_waits_for_uploads_and_tells_what_is_left() {
         "{}",
         run.out()
     );
+}
+
+/// A server that has nothing, and takes its time to say so.
+struct Empty {
+    port: u16,
+    asked: Arc<Mutex<Vec<(Instant, String)>>>,
+}
+
+impl Empty {
+    fn new(delay: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
+        let all = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let all = Arc::clone(&all);
+                std::thread::spawn(move || {
+                    let mut answers = stream.try_clone().unwrap();
+                    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+                    while let Some(request) = lines.next() {
+                        lines.by_ref().find(String::is_empty);
+                        let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+                        all.lock().unwrap().push((Instant::now(), path));
+                        std::thread::sleep(delay);
+                        if answers
+                            .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                            .is_err()
+                        {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, asked }
+    }
+
+    fn count(&self, part: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(_, path)| path.contains(part)).count()
+    }
+
+    fn first(&self, part: &str) -> Instant {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().find(|(_, path)| path.contains(part)).unwrap().0
+    }
+}
+
+#[test]
+fn the_fastest_cache_is_read_first_and_measured_once() {
+    let (slow, fast) = (Empty::new(Duration::from_millis(40)), Empty::new(Duration::ZERO));
+    let env = Environment::new();
+    let configure = |more: &str| {
+        let (slow, fast) = (slow.port, fast.port);
+        env.write(
+            ".hephconfig",
+            format!(
+                "{}caches:\n  a:\n    uri: http://127.0.0.1:{slow}/x\n    write: false\n  b:\n    uri: http://127.0.0.1:{fast}/x\n    write: false\n{more}",
+                heph_tests::CONFIG
+            ),
+        );
+    };
+    configure("");
+    env.write("BUILD", BUILD);
+    env.write("a.txt", "some text\n");
+    env.build("//...");
+    assert_eq!((slow.count("/actions/"), fast.count("/actions/")), (3, 3));
+    assert!(fast.first("/actions/") < slow.first("/actions/"));
+    let probes = (slow.count("/probe"), fast.count("/probe"));
+    assert_eq!(probes, (4, 4), "one to open the connection, and three that count");
+
+    // Neither the same nor another process measures again, unless the caches are others.
+    env.stop_daemons();
+    env.write("a.txt", "another text\n");
+    env.build("//...");
+    assert_eq!((slow.count("/probe"), fast.count("/probe")), probes);
+    assert_eq!((slow.count("/actions/"), fast.count("/actions/")), (6, 6));
+    configure("    scope: other\n");
+    env.write("a.txt", "a third text\n");
+    env.build("//...");
+    assert_eq!((slow.count("/probe"), fast.count("/probe")), (8, 8));
+
+    // Whoever asks is answered anew.
+    configure("  gone:\n    uri: http://127.0.0.1:9/x\n    retries: 0\n");
+    let measured = env.heph(["tool", "cache", "measure-latency"]).run();
+    let lines = measured.success().lines();
+    assert_eq!(lines[0], "Remote cache latency (fastest first):");
+    assert!(
+        lines[1].ends_with(&format!("ms  [r-]  b  (http://127.0.0.1:{}/x)", fast.port)),
+        "{lines:?}"
+    );
+    assert!(
+        lines[2].ends_with(&format!("ms  [r-]  a  (http://127.0.0.1:{}/x)", slow.port)),
+        "{lines:?}"
+    );
+    assert_eq!(lines[3], "unreachable  [rw]  gone  (http://127.0.0.1:9/x)");
+    assert!(lines[4].starts_with("cache 'gone': "), "{lines:?}");
+    let json = env
+        .heph(["tool", "cache", "measure-latency", "--json"])
+        .run()
+        .json();
+    assert_eq!(json["caches"][0]["name"], "b");
+    assert!(
+        json["caches"][1]["latency_us"].as_u64().unwrap() >= 40_000,
+        "{json}"
+    );
+    assert_eq!(json["caches"][2]["latency_us"], serde_json::Value::Null);
 }
 
 #[test]

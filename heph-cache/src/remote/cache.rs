@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,8 @@ pub struct Cache {
     uri: String,
     /// Objects that were seen to be wrong: the next writer replaces them.
     bad: Mutex<HashSet<Object>>,
+    /// What small reads take lately, in microseconds; 0 while that is not known.
+    latency: AtomicU64,
     /// Contents that the server has in the scope that is written to.
     there: Mutex<HashSet<Digest>>,
 }
@@ -132,6 +135,7 @@ impl Cache {
             retries: settings.retries,
             uri,
             bad: Mutex::default(),
+            latency: AtomicU64::new(0),
             there: Mutex::default(),
         })
     }
@@ -205,6 +209,11 @@ impl Cache {
         self.read_timeout
     }
 
+    /// How often a failed request is repeated.
+    pub fn retries(&self) -> u32 {
+        self.retries
+    }
+
     /// A whole object of at most `limit` bytes.
     ///
     /// # Errors
@@ -231,6 +240,24 @@ impl Cache {
             .await?;
         lock(&self.bad).remove(object);
         Ok(put)
+    }
+
+    /// A manifest was read in this time.
+    pub fn note_latency(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let before = self.latency.load(Ordering::Relaxed);
+        // One in eight: a single slow answer changes no order.
+        let after = if before == 0 {
+            micros
+        } else {
+            before - before / 8 + micros / 8
+        };
+        self.latency.store(after.max(1), Ordering::Relaxed);
+    }
+
+    /// What small reads take lately, in microseconds.
+    pub fn observed(&self) -> Option<u64> {
+        Some(self.latency.load(Ordering::Relaxed)).filter(|micros| *micros > 0)
     }
 
     /// An object was seen to be wrong.

@@ -11,6 +11,7 @@ mod credentials;
 pub mod envelope;
 pub mod location;
 pub mod packing;
+pub mod ranking;
 pub mod remotes;
 pub mod session;
 pub mod signing;

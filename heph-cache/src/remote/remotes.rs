@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::backend::RemoteError;
 use super::cache::Cache;
+use super::ranking::Ranking;
 use super::session::{Question, Session, Warning};
 use super::uploads::{Destination, Uploads, Waiting};
 use super::{Access, Location, credential_variables};
@@ -27,6 +29,7 @@ const BRANCH: &str = "${branch}";
 pub struct Remotes {
     store: Arc<Store>,
     uploads: Arc<Uploads>,
+    ranking: Arc<Ranking>,
     /// Made when the first cache is used.
     runtime: OnceLock<Runtime>,
     /// By definition and credentials.
@@ -46,10 +49,26 @@ pub struct Caller<'a> {
     pub platform: &'a str,
 }
 
+/// What a cache takes for a small read.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Its name.
+    pub name: String,
+    /// Its URI without a password.
+    pub uri: String,
+    /// Whether it is read.
+    pub read: bool,
+    /// Whether it is written.
+    pub write: bool,
+    /// How long a read takes, or why there is no answer.
+    pub took: Result<Duration, RemoteError>,
+}
+
 impl Remotes {
-    /// Those of a store.
-    pub fn new(store: Arc<Store>) -> Self {
+    /// Those of a store; what is learnt about them is kept in the directory `state`.
+    pub fn new(store: Arc<Store>, state: &Path) -> Self {
         Self {
+            ranking: Arc::new(Ranking::new(state.join("latency.json"))),
             uploads: Uploads::new(Arc::clone(&store)),
             store,
             runtime: OnceLock::new(),
@@ -94,18 +113,69 @@ impl Remotes {
         let question = Question {
             platform: caller.platform.to_owned(),
             epoch,
-            largest: config.cache.max_size.map_or(u64::MAX / 2, |size| size.bytes()),
+            largest: self.store.max_size(),
         };
         let session = Session::new(
             Arc::clone(&self.store),
             runtime.handle().clone(),
             caches,
             question,
+            Arc::clone(&self.ranking),
             warnings,
         );
         // Something may have been left by an earlier coordinator.
         self.uploads.call(runtime.handle());
         Some(Arc::new(session))
+    }
+
+    /// Measures what every cache of a caller takes for a small read, the fastest first; with whether each is read and written. Blocks for
+    /// seconds at most.
+    ///
+    /// # Errors
+    /// When the system has no threads.
+    pub fn measure(&self, caller: &Caller<'_>) -> io::Result<(Vec<Measured>, Vec<Warning>)> {
+        let runtime = self.runtime()?;
+        let mut warnings = Vec::new();
+        let mut caches = Vec::new();
+        let mut readable = Vec::new();
+        for (name, settings) in &caller.config.caches {
+            match self.cache(name, settings, caller) {
+                Ok(cache) => {
+                    if settings.read {
+                        readable.push(Arc::clone(&cache));
+                    }
+                    caches.push((cache, settings));
+                }
+                Err(warning) => warnings.push(warning),
+            }
+        }
+        let others: Vec<Arc<Cache>> = caches
+            .iter()
+            .map(|(cache, _)| Arc::clone(cache))
+            .filter(|cache| !readable.iter().any(|other| other.id == cache.id))
+            .collect();
+        let took = runtime.block_on(async {
+            let (first, second) = tokio::join!(self.ranking.measure(&readable), async {
+                let unkept = Ranking::new(std::path::PathBuf::new());
+                unkept.probe_all(&others).await
+            });
+            [first, second].concat()
+        });
+        let mut measured: Vec<Measured> = caches
+            .into_iter()
+            .filter_map(|(cache, settings)| {
+                let latency = took.iter().find(|latency| latency.cache.id == cache.id)?;
+                Some(Measured {
+                    name: cache.name.clone(),
+                    uri: settings.uri.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    read: settings.read,
+                    write: settings.write,
+                    took: latency.took.clone(),
+                })
+            })
+            .collect();
+        measured.sort_by_key(|measured| measured.took.as_ref().ok().copied().unwrap_or(Duration::MAX));
+        Ok((measured, warnings))
     }
 
     /// Results were queued: they are sent in the background.

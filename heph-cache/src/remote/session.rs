@@ -6,19 +6,21 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use heph_common::Digest;
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::backend::{Object, RemoteError, RemoteErrorKind};
 use super::cache::{Cache, Lane};
 use super::envelope::{self, Expected, Received};
 use super::packing::Intake;
+use super::ranking::Ranking;
 use crate::manifest::{Content, Manifest};
 use crate::origin::{Origin, OriginFilter};
 use crate::store::{BlobSource, NewBlob, Publication, Store};
@@ -54,8 +56,11 @@ pub struct Question {
 pub struct Session {
     store: Arc<Store>,
     runtime: Handle,
-    /// In the order in which they are read.
+    /// By name.
     caches: Vec<InUse>,
+    ranking: Arc<Ranking>,
+    /// Places of those that are read, the fastest first; found out by the first that asks.
+    order: OnceCell<Vec<usize>>,
     question: Question,
     /// What arrived, by action key.
     hits: Mutex<HashMap<Digest, Arc<Hit>>>,
@@ -116,6 +121,7 @@ impl Session {
         runtime: Handle,
         caches: Vec<(Arc<Cache>, bool, bool)>,
         question: Question,
+        ranking: Arc<Ranking>,
         warnings: Vec<Warning>,
     ) -> Self {
         let caches = caches.into_iter().map(|(cache, read, write)| InUse {
@@ -136,6 +142,8 @@ impl Session {
             store,
             runtime,
             caches: caches.collect(),
+            ranking,
+            order: OnceCell::new(),
             question,
             hits: Mutex::default(),
             fetching: Mutex::default(),
@@ -149,7 +157,25 @@ impl Session {
                 session.tell(used, &error);
             }
         }
+        for used in session.caches.iter().filter(|used| used.write) {
+            if let Some(error) = used.cache.writing.cause() {
+                session.tell_of_uploads(used, &error);
+            }
+        }
         session
+    }
+
+    /// What failed in the background reaches the user with the next run.
+    fn tell_of_uploads(&self, used: &InUse, error: &RemoteError) {
+        let name = &used.cache.name;
+        self.warn(Warning {
+            message: format!(
+                "uploads to cache '{name}' wait: it {}: {}",
+                error.kind.summary(),
+                error.message
+            ),
+            hint: error.hint(name, &used.cache.location),
+        });
     }
 
     /// Whether any cache is read.
@@ -252,9 +278,28 @@ impl Session {
         missing
     }
 
+    /// Places of the caches that are read, the fastest first.
+    async fn rank(&self) -> Vec<usize> {
+        let readable: Vec<usize> = (0..self.caches.len())
+            .filter(|place| self.caches.get(*place).is_some_and(|used| used.read))
+            .collect();
+        let caches = readable.iter().filter_map(|place| self.caches.get(*place));
+        // One that rests is last whatever it once took, and is not asked again now.
+        let caches: Vec<Arc<Cache>> = caches.map(|used| Arc::clone(&used.cache)).collect();
+        let order = self.ranking.order(&caches).await;
+        order
+            .into_iter()
+            .filter_map(|place| readable.get(place).copied())
+            .collect()
+    }
+
     /// The first good manifest of an action.
     async fn find(&self, kind: &str, key: Digest) -> Option<Arc<Hit>> {
-        for (place, used) in self.caches.iter().enumerate().filter(|(_, used)| used.read) {
+        let order = self.order.get_or_init(|| self.rank()).await;
+        for (place, used) in order
+            .iter()
+            .filter_map(|place| Some((*place, self.caches.get(*place)?)))
+        {
             for scope in &used.cache.read_scopes {
                 if used.is_out.load(Ordering::Acquire) {
                     break;
@@ -264,8 +309,10 @@ impl Session {
                     kind: kind.to_owned(),
                     key,
                 };
+                let began = Instant::now();
                 let bytes = match used.cache.get(Lane::Metadata, &object, envelope::LARGEST).await {
                     Ok(bytes) => {
+                        used.cache.note_latency(began.elapsed());
                         self.worked(used);
                         bytes
                     }
@@ -349,6 +396,13 @@ impl Session {
             }
             Err(Trouble::Bad(why)) => {
                 self.refuse(used, &object, &why);
+                None
+            }
+            Err(Trouble::Local(error)) if used.is_told.swap(true, Ordering::AcqRel) => {
+                tracing::warn!(
+                    cache = used.cache.name,
+                    "what it has cannot be written down: {error}"
+                );
                 None
             }
             Err(Trouble::Local(error)) => {
@@ -555,6 +609,16 @@ impl Session {
 
     fn warn(&self, warning: Warning) {
         lock(&self.warnings).push(warning);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.order.get().is_some_and(|order| order.len() > 1) {
+            let readable = self.caches.iter().filter(|used| used.read);
+            let caches: Vec<Arc<Cache>> = readable.map(|used| Arc::clone(&used.cache)).collect();
+            self.ranking.refresh(&caches);
+        }
     }
 }
 

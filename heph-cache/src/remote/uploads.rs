@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::backend::{Object, PutMode, RemoteError, RemoteErrorKind};
+use super::backend::{Object, RemoteError, RemoteErrorKind};
 use super::cache::{Cache, Lane, write_limit};
 use super::envelope::{self, Place, Stored};
 use super::packing;
@@ -360,12 +360,17 @@ impl Uploads {
 
 async fn send_file(cache: &Cache, object: &Object, file: &File, size: u64) -> Result<(), Trouble> {
     // Each try has a descriptor of its own.
-    let tries = (0..4).map(|_| file.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    let tries = (0..=cache.retries())
+        .map(|_| file.try_clone())
+        .collect::<io::Result<Vec<_>>>()?;
     let tries = Mutex::new(tries);
     let put = cache.request(Lane::Bulk, write_limit(size), |backend| {
         match lock(&tries).pop() {
             Some(file) => backend.put_file(object, file, size),
-            None => backend.put(object, Bytes::new(), PutMode::IfAbsent),
+            None => Box::pin(std::future::ready(Err(RemoteError::new(
+                RemoteErrorKind::Unavailable,
+                "too many tries failed",
+            )))),
         }
     });
     put.await?;

@@ -25,7 +25,7 @@ enum Tool {
     /// Removes what has not been used for longest from the store, down to the size limit; as `heph cache gc`.
     Gc,
     Completions(completions::CompletionsArgs),
-    /// Looks into the store.
+    /// Looks into the store and at the remote caches.
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Cache(CacheTool),
 }
@@ -38,6 +38,8 @@ enum CacheTool {
         #[arg(value_name = "KEY")]
         key: String,
     },
+    /// Measures how long each remote cache takes to answer, and remembers the order in which they are read.
+    MeasureLatency,
 }
 
 pub(super) fn run(context: &Context, args: ToolArgs) -> Result<Exit> {
@@ -48,7 +50,19 @@ pub(super) fn run(context: &Context, args: ToolArgs) -> Result<Exit> {
         Tool::Gc => cache::collect(context),
         Tool::Completions(args) => completions::run(context, &args),
         Tool::Cache(CacheTool::Inspect { key }) => inspect(context, &key),
+        Tool::Cache(CacheTool::MeasureLatency) => measure_latency(context),
     }
+}
+
+fn measure_latency(context: &Context) -> Result<Exit> {
+    let workspace = Workspace::open_or_home(context)?;
+    let what = heph_proto::maintain_request::What::MeasureLatency(heph_proto::MeasureLatency {
+        root: workspace.message.root.clone(),
+        environment: workspace.message.environment.clone(),
+    });
+    let document = service::maintain(context, &workspace, what)?;
+    context.show(&document, views::latency)?;
+    Ok(Exit::Success)
 }
 
 fn inspect(context: &Context, key: &str) -> Result<Exit> {

@@ -5,12 +5,14 @@ use serde_json::Value;
 mod graph;
 mod history;
 mod key;
+mod latency;
 mod store;
 mod target;
 
 pub use graph::{dot, edges, path};
 pub use history::history;
 pub use key::{hashin, hashout, why_miss};
+pub use latency::latency;
 pub use store::{result, statistics};
 pub use target::{config, definition, functions, labels, outputs, packages, spec, states};
 

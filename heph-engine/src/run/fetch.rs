@@ -124,12 +124,15 @@ impl Run<'_> {
         product: &Product,
         is_needed: impl Fn(&Entry) -> bool,
     ) -> Vec<Wanted> {
-        let key = match self.last(id) {
-            Some(last) => last.key,
-            None => return Vec::new(),
-        };
-        let needed = product.entries.iter().filter(|entry| is_needed(entry));
-        needed.filter_map(|entry| self.wanted(key, entry)).collect()
+        let mut wanted = HashSet::new();
+        for entry in product.entries.iter().filter(|entry| is_needed(entry)) {
+            match self.last(id).filter(|_| self.prepared.graph.node(id).is_action()) {
+                Some(last) => wanted.extend(self.wanted(last.key, entry)),
+                // A group has what others made.
+                None => self.want(&mut wanted, id, entry),
+            }
+        }
+        wanted.into_iter().collect()
     }
 
     fn want(&self, wanted: &mut HashSet<Wanted>, from: Id, entry: &Entry) {

@@ -1429,7 +1429,7 @@ pub struct MaintainRequest {
     /// Merged configuration as JSON.
     #[prost(bytes = "bytes", tag = "2")]
     pub config: ::prost::bytes::Bytes,
-    #[prost(oneof = "maintain_request::What", tags = "3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "maintain_request::What", tags = "3, 4, 5, 6, 7, 8, 9")]
     pub what: ::core::option::Option<maintain_request::What>,
 }
 /// Nested message and enum types in `MaintainRequest`.
@@ -1454,7 +1454,23 @@ pub mod maintain_request {
         /// Wait for uploads.
         #[prost(message, tag = "8")]
         Flush(super::StoreFlush),
+        /// Measure what the remote caches take to answer.
+        #[prost(message, tag = "9")]
+        MeasureLatency(super::MeasureLatency),
     }
+}
+/// Whose caches.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MeasureLatency {
+    /// Root of the caller's workspace.
+    #[prost(string, tag = "1")]
+    pub root: ::prost::alloc::string::String,
+    /// The caller's environment: credentials are there.
+    #[prost(map = "string, string", tag = "2")]
+    pub environment: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// Whose caches, and for how long.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -1,0 +1,96 @@
+//! Work on the remote caches of a caller: `heph cache flush`, `heph tool cache measure-latency`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use heph_common::Exit;
+use heph_common::config::Config;
+use heph_proto::{MeasureLatency, RunError, StoreFlush};
+use serde::Serialize;
+
+use super::{fail, json};
+use crate::engine::Engine;
+use crate::inspect::VERSION;
+use crate::problem::Problem;
+
+fn read(config: &[u8]) -> Result<Config, RunError> {
+    serde_json::from_slice(config).map_err(|error| {
+        let message = format!("the request's configuration cannot be read: {error}");
+        fail(Exit::Usage, Problem::new(message))
+    })
+}
+
+pub(super) fn flush(engine: &Engine, config: &[u8], wanted: &StoreFlush) -> Result<Vec<u8>, RunError> {
+    #[derive(Serialize)]
+    struct Flushed {
+        version: u32,
+        left: u64,
+        unknown: u64,
+        resting: Vec<Resting>,
+    }
+    #[derive(Serialize)]
+    struct Resting {
+        cache: String,
+        cause: String,
+    }
+    let config = read(config)?;
+    let patience = match wanted.timeout_ms {
+        0 => config.uploads.drain_timeout,
+        given => Duration::from_millis(given),
+    };
+    let environment: BTreeMap<String, String> = wanted.environment.clone().into_iter().collect();
+    let waiting = engine.flush_uploads(&config, &environment, Path::new(&wanted.root), patience);
+    let resting = waiting.resting.into_iter();
+    json(&Flushed {
+        version: VERSION,
+        left: waiting.known,
+        unknown: waiting.unknown,
+        resting: resting.map(|(cache, cause)| Resting { cache, cause }).collect(),
+    })
+}
+
+/// What each cache takes for a small read.
+pub(super) fn measure_latency(
+    engine: &Engine,
+    config: &[u8],
+    wanted: &MeasureLatency,
+) -> Result<Vec<u8>, RunError> {
+    #[derive(Serialize)]
+    struct Document {
+        version: u32,
+        caches: Vec<Latency>,
+        unusable: Vec<String>,
+    }
+    #[derive(Serialize)]
+    struct Latency {
+        name: String,
+        uri: String,
+        read: bool,
+        write: bool,
+        latency_us: Option<u64>,
+        error: Option<String>,
+    }
+    let config = read(config)?;
+    let environment: BTreeMap<String, String> = wanted.environment.clone().into_iter().collect();
+    let measured = engine.measure_latency(&config, &environment, Path::new(&wanted.root));
+    let (measured, warnings) = measured.map_err(|error| {
+        fail(
+            Exit::Fault,
+            Problem::new(format!("failed to start threads for requests: {error}")),
+        )
+    })?;
+    let caches = measured.into_iter().map(|measured| Latency {
+        latency_us: measured.took.as_ref().ok().map(|took| took.as_micros() as u64),
+        error: measured.took.as_ref().err().map(ToString::to_string),
+        name: measured.name,
+        uri: measured.uri,
+        read: measured.read,
+        write: measured.write,
+    });
+    json(&Document {
+        version: VERSION,
+        caches: caches.collect(),
+        unusable: warnings.into_iter().map(|warning| warning.message).collect(),
+    })
+}
