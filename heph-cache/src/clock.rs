@@ -1,13 +1,8 @@
 //! Time as it is written into files, and which boot of the machine this is.
 
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
+pub(crate) use heph_common::clock::unix_ms;
 
 /// Names one boot of this machine. Files written in an earlier boot may have lost their bytes to a power cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-//! Small state of one build of heph that may be lost: a few trees of keys and values.
+//! Small state of one build of heph that may be lost: keys and values.
 //!
 //! Nothing that matters is only there. What is found damaged is set aside, and begun anew.
 
@@ -11,25 +11,14 @@ use std::path::{Path, PathBuf};
 
 pub use sled::SledState;
 
-/// The trees.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tree {
-    /// Runs that have ended: when they began (8 bytes, big-endian) and their id -> record.
-    Runs,
-    /// How fast remote caches answer: kept for the ranking of caches, which does not write it yet.
-    Latency,
-}
-
 /// Keys and values that survive the process.
 pub trait State {
     /// Keeps a value, in the place of an earlier one.
-    fn put(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<(), StateError>;
-    /// The value of a key.
-    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<(), StateError>;
     /// Forgets a key.
-    fn remove(&self, tree: Tree, key: &[u8]) -> Result<(), StateError>;
+    fn remove(&self, key: &[u8]) -> Result<(), StateError>;
     /// Shows keys and values, the greatest key first, for as long as `visit` says so.
-    fn descend(&self, tree: Tree, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError>;
+    fn descend(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError>;
     /// Returns when everything would survive a power cut.
     fn sync(&self) -> Result<(), StateError>;
 }

@@ -5,6 +5,8 @@
 
 pub mod address;
 pub mod build;
+mod causes;
+pub mod clock;
 pub mod config;
 pub mod digest;
 pub mod duration;
@@ -21,6 +23,7 @@ pub mod size;
 
 pub use address::Address;
 pub use build::Build;
+pub use causes::causes;
 pub use digest::Digest;
 pub use exit::Exit;
 pub use home::Home;

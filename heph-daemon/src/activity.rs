@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use heph_common::clock::unix_ms;
 use heph_common::duration::Shown;
 use heph_proto::run_event::Event;
 use heph_proto::{BackgroundProblem, RunEvent, RunStatus, Start, TargetOutcome};
@@ -332,11 +333,6 @@ fn ending(finished: &heph_proto::Finished, took: Duration) -> String {
         }
         None => format!("ended after {took} with code {}: {done}", finished.exit_code),
     }
-}
-
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heph_cache::StoreError;
+use heph_common::clock::unix_ms;
 use heph_common::config::Config;
 use heph_common::{Build, Home};
 use heph_engine::engine::{Engine, EngineOptions};
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use tokio::sync::oneshot;
 
-use crate::activity::{Activity, Wish, unix_ms};
+use crate::activity::{Activity, Wish};
 use crate::endpoint::{Endpoint, EndpointError, Places};
 use crate::lifecycle::{self, Chores, Patience, Reason};
 use crate::lock::Lock;

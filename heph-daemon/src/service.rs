@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use heph_common::clock::unix_ms;
 use heph_common::{Build, Exit};
 use heph_engine::engine::{Asked, Engine};
 use heph_engine::run::Message;
@@ -17,7 +18,7 @@ use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::activity::{Activity, Counted, Running, Wish, unix_ms};
+use crate::activity::{Activity, Counted, Running, Wish};
 use crate::connect::GOING_AWAY;
 use crate::memory::Ceiling;
 use crate::peer::Peer;

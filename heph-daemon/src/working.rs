@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use heph_engine::stalled::state;
+
 /// What a process was seen to have used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Seen {
@@ -43,8 +45,7 @@ fn is_ready(pid: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
     threads.flatten().any(|thread| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-        matches!(state, Some('R' | 'D'))
+        matches!(state(&stat), Some('R' | 'D'))
     })
 }
 

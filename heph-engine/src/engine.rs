@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use heph_cache::remote::remotes::Measured;
@@ -15,7 +15,7 @@ use heph_cache::{
 };
 use heph_common::config::{Config, LockBackend};
 use heph_common::query::Query;
-use heph_common::{Digest, Exit};
+use heph_common::{Digest, Exit, clock};
 use heph_proto::{
     Finished, Notice, NoticeLevel, RunError, RunEvent, RunRecord, RunRequest, SandboxMode, Start, Summary,
     run_event, run_request,
@@ -252,7 +252,7 @@ impl Engine {
         let caller = Caller {
             config: &asked.config,
             environment: &asked.environment,
-            branch: branch(&asked.root, &asked.environment),
+            branch: &|| branch(&asked.root, &asked.environment),
             platform: &prepared.surroundings.platform.name,
         };
         let remote = self.services.remotes.session(&caller);
@@ -294,7 +294,7 @@ impl Engine {
         let caller = Caller {
             config,
             environment,
-            branch: branch(root, environment),
+            branch: &|| branch(root, environment),
             platform: "",
         };
         let remotes = &self.services.remotes;
@@ -317,7 +317,7 @@ impl Engine {
         self.services.remotes.measure(&Caller {
             config,
             environment,
-            branch: branch(root, environment),
+            branch: &|| branch(root, environment),
             platform: "",
         })
     }
@@ -349,21 +349,15 @@ impl Engine {
             .resting
             .iter()
             .map(|(name, cause)| format!(" (cache '{name}': {cause})"));
-        let results = if left.known == 1 {
-            "1 result waits"
-        } else {
-            "results wait"
-        };
-        let count = if left.known == 1 {
-            String::new()
-        } else {
-            format!("{} ", left.known)
+        let waiting = match left.known {
+            1 => "1 result waits".to_owned(),
+            count => format!("{count} results wait"),
         };
         events(RunEvent {
             event: Some(run_event::Event::Notice(Notice {
                 level: NoticeLevel::Warning.into(),
                 code: "uploads-left".to_owned(),
-                message: format!("{count}{results} to be uploaded{}", causes.collect::<String>()),
+                message: format!("{waiting} to be uploaded{}", causes.collect::<String>()),
                 hint: "the next run with this home goes on with it".to_owned(),
             })),
         });
@@ -424,22 +418,17 @@ impl Asked {
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        let mut hasher = blake3::Hasher::new();
-        let mut part = |part: &[u8]| {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-        };
-        part(&workspace.config);
-        part(workspace.package.as_bytes());
-        for (name, value) in &environment {
-            part(name.as_bytes());
-            part(value.as_bytes());
-        }
+        let variables = environment
+            .iter()
+            .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        let identity = [&workspace.config[..], workspace.package.as_bytes()];
+        let identity = Digest::of_parts(identity.into_iter().chain(variables));
         Ok(Self {
             root: PathBuf::from(&workspace.root),
             config: Arc::new(config),
             package: workspace.package.clone(),
             environment: Arc::new(environment),
-            identity: hasher.finalize().into(),
+            identity,
         })
     }
 }
@@ -452,10 +441,9 @@ struct Began {
 
 impl Began {
     fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             at: Instant::now(),
-            unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            unix_ms: clock::unix_ms(),
         }
     }
 }

@@ -29,7 +29,7 @@ pub mod run;
 pub mod select;
 mod slots;
 pub mod spec;
-mod stalled;
+pub mod stalled;
 pub mod stat;
 pub mod surroundings;
 pub mod tool;

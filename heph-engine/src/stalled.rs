@@ -11,8 +11,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Whether a process is stopped; `false` where that cannot be told.
 pub fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, Some('T' | 't'))
+    matches!(state(&stat), Some('T' | 't'))
+}
+
+/// The state that a line of `proc_pid_stat(5)` tells.
+pub fn state(stat: &str) -> Option<char> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.chars().next()
 }
 
 /// Looks now and then, on a thread of its own, until `look` says that nobody waits any more. `false` where there can be no thread.

@@ -11,7 +11,7 @@ use prost::Message;
 use super::statistics::Statistics;
 use super::{LONGEST, MOST_BYTES, MOST_RUNS, record, spool};
 use crate::clock;
-use crate::state::{State, StateError, Tree, set_aside, with_state};
+use crate::state::{State, StateError, set_aside, with_state};
 
 /// Other keepers of the same history are done within this time.
 const OTHERS_LIMIT: Duration = Duration::from_secs(10);
@@ -123,7 +123,7 @@ fn work(directory: &Path, state: &dyn State, request: &HistoryRequest) -> Result
     })?;
     let mut has_new = false;
     for record in spooled.iter().filter_map(|spooled| spooled.record.as_ref()) {
-        state.put(Tree::Runs, &record::key(record), &record::encode(record))?;
+        state.put(&record::key(record), &record::encode(record))?;
         has_new = true;
     }
     if has_new {
@@ -135,7 +135,7 @@ fn work(directory: &Path, state: &dyn State, request: &HistoryRequest) -> Result
         drop(fs::remove_file(&spooled.path));
     }
     let mut statistics = Statistics::new(request);
-    state.descend(Tree::Runs, &mut |_, value| match record::decode(value) {
+    state.descend(&mut |_, value| match record::decode(value) {
         Some(record) => statistics.add(record),
         None => true,
     })?;
@@ -146,7 +146,7 @@ fn work(directory: &Path, state: &dyn State, request: &HistoryRequest) -> Result
 fn shorten(state: &dyn State) -> Result<(), StateError> {
     let oldest = clock::unix_ms().saturating_sub(LONGEST.as_millis() as u64);
     let (mut records, mut bytes, mut dropped) = (0, 0, Vec::new());
-    state.descend(Tree::Runs, &mut |key, value| {
+    state.descend(&mut |key, value| {
         records += 1;
         bytes += value.len();
         let began = key.first_chunk().map_or(0, |began| u64::from_be_bytes(*began));
@@ -155,7 +155,7 @@ fn shorten(state: &dyn State) -> Result<(), StateError> {
         }
         true
     })?;
-    dropped.iter().try_for_each(|key| state.remove(Tree::Runs, key))
+    dropped.iter().try_for_each(|key| state.remove(key))
 }
 
 #[cfg(test)]

@@ -44,6 +44,22 @@ impl Access {
         }
     }
 
+    /// With these variables and no settings.
+    #[cfg(test)]
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            environment: variables.iter().map(owned).collect(),
+            credentials: Credentials::Environment,
+            region: None,
+            endpoint: None,
+            path_style: None,
+            ca_file: None,
+            ttl: None,
+            concurrency: None,
+        }
+    }
+
     /// A variable that every cache shares: proxies, certificates, the home directory. An empty one counts as none.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment

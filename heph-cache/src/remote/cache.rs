@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::backend::{Answer, Backend, Object, Put, PutMode, RemoteError, RemoteErrorKind};
 use super::signing::{Signer, Verifier};
-use super::{Access, Location, connect};
+use super::{Access, Location, connect, lock};
 
 /// Requests for manifests at once where `concurrency` is not set: they are small, and a level of the graph asks for all at once.
 const METADATA: usize = 64;
@@ -142,12 +142,7 @@ impl Cache {
 
     /// The origin of what is read from it.
     pub fn origin(&self, scope: &str, signer: Option<&str>) -> Digest {
-        let mut hasher = blake3::Hasher::new();
-        for part in ["heph-origin-v1", &self.uri, scope, signer.unwrap_or("")] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        hasher.finalize().into()
+        Digest::of_parts(["heph-origin-v1", &self.uri, scope, signer.unwrap_or("")])
     }
 
     /// Every origin that may be read from it, the best first.
@@ -364,8 +359,4 @@ fn jittered(pause: Duration) -> Duration {
         .update(&std::process::id().to_le_bytes());
     let [random, ..] = *hasher.finalize().as_bytes();
     pause.mul_f64(0.5 + f64::from(random) / 510.0)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

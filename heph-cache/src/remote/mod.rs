@@ -3,6 +3,8 @@
 //! A [`Backend`] keeps objects of a few kinds and knows nothing about their contents: what arrives is checked by who asks.
 //! Requests are made once here; repeating them, skipping a broken cache and limiting what is in flight happen above.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub mod access;
 pub mod backend;
 pub mod backends;
@@ -25,3 +27,8 @@ pub use backends::connect;
 pub use location::{Location, credential_variables};
 pub use remotes::{Caller, Remotes};
 pub use session::{Session, Wanted, Warning};
+
+/// What a mutex holds, also after a fault of somebody who held it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

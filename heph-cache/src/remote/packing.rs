@@ -6,6 +6,9 @@ use std::io::{self, Read, Write};
 use heph_common::Digest;
 use zstd::stream::write::Decoder;
 
+/// Contents of at most so many bytes are sent and received in memory; larger ones as streams, by way of files.
+pub const SMALL: u64 = 256 * 1024;
+
 /// Contents of fewer bytes are not compressed.
 const SMALLEST: usize = 512;
 

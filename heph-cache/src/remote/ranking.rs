@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::backend::{RemoteError, RemoteErrorKind};
 use super::cache::{Cache, Lane};
+use super::lock;
 
 /// A cache that takes longer for one probe counts as unreachable.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
@@ -80,7 +81,7 @@ impl Ranking {
 
     /// Measures caches, all at once, and remembers what came out.
     pub async fn measure(&self, caches: &[Arc<Cache>]) -> Vec<Latency> {
-        let measured = self.probe_all(caches).await;
+        let measured = probe_all(caches).await;
         let micros = |took: &Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let by_id = measured
             .iter()
@@ -91,17 +92,6 @@ impl Ranking {
             caches: by_id.collect(),
         });
         measured
-    }
-
-    /// Measures caches, all at once, and remembers nothing.
-    pub async fn probe_all(&self, caches: &[Arc<Cache>]) -> Vec<Latency> {
-        let probes = caches.iter().map(|cache| async {
-            Latency {
-                took: probe(cache).await,
-                cache: Arc::clone(cache),
-            }
-        });
-        join_all(probes).await
     }
 
     /// Takes over what requests took since; written where that changes an order.
@@ -144,6 +134,17 @@ impl Ranking {
         }
         *lock(&self.known) = Some(measured);
     }
+}
+
+/// Measures caches, all at once, and remembers nothing.
+pub async fn probe_all(caches: &[Arc<Cache>]) -> Vec<Latency> {
+    let probes = caches.iter().map(|cache| async {
+        Latency {
+            took: probe(cache).await,
+            cache: Arc::clone(cache),
+        }
+    });
+    join_all(probes).await
 }
 
 async fn probe(cache: &Cache) -> Result<Duration, RemoteError> {
@@ -202,10 +203,6 @@ fn gateways(routes: &str, neighbours: &str) -> String {
         found.push_str(&format!("{interface} {address} {}\n", hardware.unwrap_or("-")));
     }
     found
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use heph_common::Digest;
@@ -12,10 +12,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::backend::RemoteError;
 use super::cache::Cache;
-use super::ranking::Ranking;
+use super::ranking::{Ranking, probe_all};
 use super::session::{Question, Session, Warning};
 use super::uploads::{Destination, Uploads, Waiting};
-use super::{Access, Location, credential_variables};
+use super::{Access, Location, credential_variables, lock};
 use crate::store::Store;
 
 /// Threads that requests share; what blocks has others.
@@ -37,14 +37,14 @@ pub struct Remotes {
 }
 
 /// Whose caches they are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub struct Caller<'a> {
     /// Merged configuration.
     pub config: &'a Config,
     /// Variables of the client.
     pub environment: &'a BTreeMap<String, String>,
-    /// The branch that is checked out, where one is.
-    pub branch: Option<String>,
+    /// Finds the branch that is checked out, where one is; called when a scope names it.
+    pub branch: &'a dyn Fn() -> Option<String>,
     /// The platform that results are made on and for.
     pub platform: &'a str,
 }
@@ -155,10 +155,7 @@ impl Remotes {
             .filter(|cache| !readable.iter().any(|other| other.id == cache.id))
             .collect();
         let took = runtime.block_on(async {
-            let (first, second) = tokio::join!(self.ranking.measure(&readable), async {
-                let unkept = Ranking::new(std::path::PathBuf::new());
-                unkept.probe_all(&others).await
-            });
+            let (first, second) = tokio::join!(self.ranking.measure(&readable), probe_all(&others));
             [first, second].concat()
         });
         let mut measured: Vec<Measured> = caches
@@ -211,7 +208,7 @@ impl Remotes {
     }
 
     fn cache(&self, name: &str, settings: &Settings, caller: &Caller<'_>) -> Result<Arc<Cache>, Warning> {
-        let scopes = scopes(name, settings, caller.branch.as_deref())?;
+        let scopes = scopes(name, settings, caller.branch)?;
         let access = Access::new(settings, caller.environment.clone());
         let id = identity(name, settings, &scopes, &access);
         if let Some(known) = lock(&self.caches).get(&id) {
@@ -239,16 +236,22 @@ impl Drop for Remotes {
 }
 
 /// The scope that is written, and those that are read.
-fn scopes(name: &str, settings: &Settings, branch: Option<&str>) -> Result<(String, Vec<String>), Warning> {
-    let resolve = |scope: &String| match (scope.contains(BRANCH), branch) {
-        (false, _) => Ok(scope.clone()),
-        (true, Some(branch)) => Ok(scope.replace(BRANCH, branch)),
-        (true, None) => Err(Warning {
+fn scopes(
+    name: &str,
+    settings: &Settings,
+    branch: &dyn Fn() -> Option<String>,
+) -> Result<(String, Vec<String>), Warning> {
+    let resolve = |scope: &String| {
+        if !scope.contains(BRANCH) {
+            return Ok(scope.clone());
+        }
+        let branch = branch().ok_or_else(|| Warning {
             message: format!(
                 "cache '{name}' is not used: its scope is '{scope}', and no branch is checked out"
             ),
             hint: format!("check out a branch, or set caches.{name}.scope to a name"),
-        }),
+        })?;
+        Ok(scope.replace(BRANCH, &branch))
     };
     let own = resolve(&settings.scope)?;
     let read = settings
@@ -261,24 +264,19 @@ fn scopes(name: &str, settings: &Settings, branch: Option<&str>) -> Result<(Stri
 
 /// Names a connection: two that differ in nothing here are one.
 fn identity(name: &str, settings: &Settings, scopes: &(String, Vec<String>), access: &Access) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-    };
-    part(name.as_bytes());
-    // The text of a URI hides its password when it is shown, but not here.
-    part(&serde_json::to_vec(settings).unwrap_or_default());
-    part(scopes.0.as_bytes());
-    scopes.1.iter().for_each(|scope| part(scope.as_bytes()));
     let location = settings.uri.as_ref().and_then(|uri| Location::parse(uri).ok());
     let variables = location.map(|location| credential_variables(&location, &settings.credentials));
-    for variable in variables.unwrap_or_default() {
-        part(variable.as_bytes());
-        part(access.variable(&variable).unwrap_or_default().as_bytes());
+    let variables = variables.unwrap_or_default();
+    let mut parts = vec![
+        name.as_bytes().to_vec(),
+        // The text of a URI hides its password when it is shown, but not here.
+        serde_json::to_vec(settings).unwrap_or_default(),
+        scopes.0.as_bytes().to_vec(),
+    ];
+    parts.extend(scopes.1.iter().map(|scope| scope.as_bytes().to_vec()));
+    for variable in variables {
+        let value = access.variable(&variable).unwrap_or_default().as_bytes().to_vec();
+        parts.extend([variable.into_bytes(), value]);
     }
-    hasher.finalize().into()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    Digest::of_parts(parts)
 }

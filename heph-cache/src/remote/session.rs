@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use super::backend::{Object, RemoteError, RemoteErrorKind};
 use super::cache::{Cache, Lane};
 use super::envelope::{self, Expected, Received};
-use super::packing::Intake;
+use super::lock;
+use super::packing::{Intake, SMALL};
 use super::ranking::Ranking;
 use crate::manifest::{Content, Manifest};
 use crate::origin::{Origin, OriginFilter};
@@ -27,9 +28,6 @@ use crate::store::{BlobSource, NewBlob, Publication, Store};
 
 /// Failures one after the other after which a cache is not asked again in this run.
 const MOST_FAILURES: u32 = 3;
-
-/// Objects of at most so many bytes are read at once; larger ones as a stream into a file.
-const SMALL: u64 = 256 * 1024;
 
 /// A stream that brings nothing for so long is broken off.
 const STALL_LIMIT: Duration = Duration::from_secs(15);
@@ -67,8 +65,6 @@ pub struct Session {
     /// Contents that are being fetched.
     fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     warnings: Mutex<Vec<Warning>>,
-    /// Bytes of contents that arrived.
-    received: AtomicU64,
 }
 
 /// Something about a cache that a user should know.
@@ -148,7 +144,6 @@ impl Session {
             hits: Mutex::default(),
             fetching: Mutex::default(),
             warnings: Mutex::new(warnings),
-            received: AtomicU64::new(0),
         };
         for used in session.caches.iter().filter(|used| used.read) {
             if used.is_out.load(Ordering::Acquire)
@@ -198,11 +193,6 @@ impl Session {
     /// What a user should be told since the last call.
     pub fn take_warnings(&self) -> Vec<Warning> {
         std::mem::take(&mut *lock(&self.warnings))
-    }
-
-    /// Bytes of contents that arrived.
-    pub fn received_bytes(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
     }
 
     /// Asks the caches, the best first, for the result of an action, and stores what they have. Contents stay away until they are
@@ -381,7 +371,6 @@ impl Session {
         match self.transfer(used, &object, content, stored.compressed).await {
             Ok(Some(source)) => {
                 self.worked(used);
-                self.received.fetch_add(content.size, Ordering::Relaxed);
                 Some(Fetched::New(source))
             }
             Ok(None) => {
@@ -398,21 +387,15 @@ impl Session {
                 self.refuse(used, &object, &why);
                 None
             }
-            Err(Trouble::Local(error)) if used.is_told.swap(true, Ordering::AcqRel) => {
-                tracing::warn!(
-                    cache = used.cache.name,
-                    "what it has cannot be written down: {error}"
-                );
-                None
-            }
             Err(Trouble::Local(error)) => {
-                self.warn(Warning {
-                    message: format!(
-                        "what cache '{}' has cannot be written down: {error}",
-                        used.cache.name
-                    ),
+                let name = &used.cache.name;
+                let is_told = self.tell_once(used, || Warning {
+                    message: format!("what cache '{name}' has cannot be written down: {error}"),
                     hint: format!("free some space below {}", self.store.home().display()),
                 });
+                if !is_told {
+                    tracing::warn!(cache = name, "what it has cannot be written down: {error}");
+                }
                 None
             }
         }
@@ -578,13 +561,9 @@ impl Session {
         self.tell(used, error);
     }
 
-    /// Tells a user, once for each cache and run.
     fn tell(&self, used: &InUse, error: &RemoteError) {
-        if used.is_told.swap(true, Ordering::AcqRel) {
-            return;
-        }
         let name = &used.cache.name;
-        self.warn(Warning {
+        self.tell_once(used, || Warning {
             message: format!("cache '{name}' {}: {}", error.kind.summary(), error.message),
             hint: error.hint(name, &used.cache.location),
         });
@@ -595,16 +574,22 @@ impl Session {
         if used.bad.fetch_add(1, Ordering::AcqRel) < NAMED_BAD {
             tracing::warn!(cache = used.cache.name, %object, "refused: {why}");
         }
-        if used.is_told.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.warn(Warning {
+        self.tell_once(used, || Warning {
             message: format!(
                 "cache '{}' has something that is not used: {object}: {why}",
                 used.cache.name
             ),
             hint: "nothing has to be done: it counts as a miss, and the next upload replaces it".to_owned(),
         });
+    }
+
+    /// Tells a user, once for each cache and run; whether this was that once.
+    fn tell_once(&self, used: &InUse, warning: impl FnOnce() -> Warning) -> bool {
+        let is_first = !used.is_told.swap(true, Ordering::AcqRel);
+        if is_first {
+            self.warn(warning());
+        }
+        is_first
     }
 
     fn warn(&self, warning: Warning) {
@@ -660,8 +645,4 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,7 +19,8 @@ use tokio::time::{sleep, timeout};
 use super::backend::{Object, RemoteError, RemoteErrorKind};
 use super::cache::{Cache, Lane, write_limit};
 use super::envelope::{self, Place, Stored};
-use super::packing;
+use super::lock;
+use super::packing::{self, SMALL};
 use crate::blob::Blob;
 use crate::clock;
 use crate::manifest::{Content, Manifest};
@@ -34,9 +35,6 @@ const AT_ONCE: usize = 16;
 
 /// Contents of one result that are sent at once.
 const CONTENTS_AT_ONCE: usize = 8;
-
-/// Contents of at most so many bytes are sent from memory.
-const SMALL: u64 = 256 * 1024;
 
 /// Where uploads of a cache go, and under which conditions.
 #[derive(Clone, Debug)]
@@ -113,21 +111,26 @@ impl Uploads {
 
     /// What waits now.
     pub fn waiting(&self) -> Waiting {
+        self.survey().0
+    }
+
+    /// What waits now, and whether all of it is for caches that failed when they were tried last.
+    fn survey(&self) -> (Waiting, bool) {
         let rows = self.store.uploads().unwrap_or_default();
         let destinations = lock(&self.destinations);
-        let known = rows
-            .iter()
-            .filter(|row| destinations.contains_key(&row.cache))
-            .count() as u64;
+        let known = rows.iter().filter_map(|row| destinations.get(&row.cache));
+        let known: Vec<&Destination> = known.collect();
+        let is_stuck = known.iter().all(|known| known.cache.writing.is_suspect());
         let resting = destinations.values().filter_map(|destination| {
             let cause = destination.cache.writing.cause()?;
             Some((destination.cache.name.clone(), cause.to_string()))
         });
-        Waiting {
-            known,
-            unknown: rows.len() as u64 - known,
+        let waiting = Waiting {
+            known: known.len() as u64,
+            unknown: (rows.len() - known.len()) as u64,
             resting: resting.collect(),
-        }
+        };
+        (waiting, is_stuck)
     }
 
     /// Sends what waits, until nothing is left that a working cache takes, or the time is over. Blocks.
@@ -141,15 +144,9 @@ impl Uploads {
         let _ = self.store.flush();
         self.call(runtime);
         loop {
-            let waiting = self.waiting();
-            let is_stuck = || {
-                let rows = self.store.uploads().unwrap_or_default();
-                let destinations = lock(&self.destinations);
-                let mut known = rows.iter().filter_map(|row| destinations.get(&row.cache));
-                known.all(|destination| destination.cache.writing.is_suspect())
-            };
+            let (waiting, is_stuck) = self.survey();
             let left = deadline.saturating_duration_since(Instant::now());
-            if waiting.known == 0 || left.is_zero() || is_stuck() || is_over() {
+            if waiting.known == 0 || left.is_zero() || is_stuck || is_over() {
                 return waiting;
             }
             let step = left.min(Duration::from_millis(200));
@@ -314,47 +311,46 @@ impl Uploads {
     /// Sends a content unless the server has it; whether it is kept compressed.
     async fn send_content(&self, cache: &Cache, content: Content, executable: bool) -> Result<bool, Trouble> {
         let store = Arc::clone(&self.store);
-        let packed = spawn_blocking(move || {
-            let blob = store
-                .blob(&content.digest, executable)
-                .ok()
-                .flatten()
-                .ok_or(Trouble::Gone)?;
-            Packed::of(blob, content, &store.home().join("stage"))
+        let found = spawn_blocking(move || {
+            let blob = store.blob(&content.digest, executable).ok().flatten();
+            Unpacked::of(blob.ok_or(Trouble::Gone)?, content)
         });
-        let mut packed = packed.await.map_err(io::Error::other)??;
+        let (unpacked, compressed) = found.await.map_err(io::Error::other)??;
         let object = Object::Blob {
             scope: cache.scope.clone(),
             digest: content.digest,
-            compressed: packed.compressed,
+            compressed,
         };
-        if !cache.is_bad(&object) {
-            if cache.is_there(&content.digest) {
-                return Ok(packed.compressed);
-            }
-            let one = std::slice::from_ref(&object);
-            let there = cache
-                .request(Lane::Metadata, cache.read_timeout(), |backend| backend.exist(one))
-                .await?;
-            if there.first() == Some(&true) {
-                cache.note_there(content.digest);
-                return Ok(packed.compressed);
-            }
+        if !cache.is_bad(&object) && self.has(cache, &object, &content.digest).await? {
+            return Ok(compressed);
         }
-        match packed.bytes.take() {
-            Some(Ready::Memory(bytes)) => drop(cache.put(&object, bytes, true).await?),
-            Some(Ready::Plain(file)) => send_file(cache, &object, &file, content.size).await?,
-            Some(Ready::ToPack(file)) => {
-                let stage = self.store.home().join("stage");
-                let (file, size) = spawn_blocking(move || pack(file, &stage))
-                    .await
-                    .map_err(io::Error::other)??;
-                send_file(cache, &object, &file, size).await?;
-            }
-            None => {}
+        let stage = self.store.home().join("stage");
+        let packed = spawn_blocking(move || match compressed {
+            true => unpacked.pack(&stage),
+            false => Ok((unpacked, content.size)),
+        });
+        match packed.await.map_err(io::Error::other)?? {
+            (Unpacked::Memory(bytes), _) => drop(cache.put(&object, bytes, true).await?),
+            (Unpacked::File(file), size) => send_file(cache, &object, &file, size).await?,
         }
         cache.note_there(content.digest);
-        Ok(packed.compressed)
+        Ok(compressed)
+    }
+
+    /// Whether a cache has a content already.
+    async fn has(&self, cache: &Cache, object: &Object, digest: &Digest) -> Result<bool, Trouble> {
+        if cache.is_there(digest) {
+            return Ok(true);
+        }
+        let one = std::slice::from_ref(object);
+        let there = cache
+            .request(Lane::Metadata, cache.read_timeout(), |backend| backend.exist(one))
+            .await?;
+        let is_there = there.first() == Some(&true);
+        if is_there {
+            cache.note_there(*digest);
+        }
+        Ok(is_there)
     }
 }
 
@@ -377,63 +373,48 @@ async fn send_file(cache: &Cache, object: &Object, file: &File, size: u64) -> Re
     Ok(())
 }
 
-/// A content as it is sent.
-struct Packed {
-    compressed: bool,
-    bytes: Option<Ready>,
-}
-
-enum Ready {
+/// A content as it is sent, but perhaps for compression.
+enum Unpacked {
     Memory(Bytes),
-    Plain(File),
-    ToPack(File),
+    File(File),
 }
 
-impl Packed {
-    fn of(blob: Blob, content: Content, _stage: &Path) -> Result<Self, Trouble> {
-        let path = match blob {
-            Blob::Inline(bytes) => return Self::of_bytes(bytes),
-            Blob::File(path) => path,
+impl Unpacked {
+    /// The content of a blob, and whether it is sent compressed.
+    fn of(blob: Blob, content: Content) -> Result<(Self, bool), Trouble> {
+        let bytes = match blob {
+            Blob::Inline(bytes) => bytes,
+            Blob::File(path) if content.size <= SMALL => std::fs::read(path)?.into(),
+            Blob::File(path) => {
+                let mut file = File::open(path)?;
+                let pays = packing::pays_for_file(&file)?;
+                file.rewind()?;
+                return Ok((Self::File(file), pays));
+            }
         };
-        if content.size <= SMALL {
-            return Self::of_bytes(std::fs::read(path)?.into());
+        let pays = packing::pays(&bytes);
+        Ok((Self::Memory(bytes), pays))
+    }
+
+    /// The compressed form, files by way of one without a name, and its size in bytes.
+    fn pack(self, stage: &Path) -> io::Result<(Self, u64)> {
+        match self {
+            Self::Memory(bytes) => {
+                let packed = packing::compressed(&bytes)?;
+                let size = packed.len() as u64;
+                Ok((Self::Memory(packed.into()), size))
+            }
+            Self::File(mut file) => {
+                std::fs::create_dir_all(stage)?;
+                let path = stage.join(format!("pack-{}", crate::unique::name()));
+                let mut options = File::options();
+                let mut packed = options.read(true).write(true).create_new(true).open(&path)?;
+                std::fs::remove_file(&path)?;
+                let size = packing::compress_file(&mut file, &mut packed)?;
+                Ok((Self::File(packed), size))
+            }
         }
-        let file = File::open(&path)?;
-        let compressed = packing::pays_for_file(&file)?;
-        let file = File::open(&path)?;
-        Ok(Self {
-            compressed,
-            bytes: Some(if compressed {
-                Ready::ToPack(file)
-            } else {
-                Ready::Plain(file)
-            }),
-        })
     }
-
-    fn of_bytes(bytes: Bytes) -> Result<Self, Trouble> {
-        let compressed = packing::pays(&bytes);
-        let bytes = if compressed {
-            packing::compressed(&bytes)?.into()
-        } else {
-            bytes
-        };
-        Ok(Self {
-            compressed,
-            bytes: Some(Ready::Memory(bytes)),
-        })
-    }
-}
-
-/// Compresses a file into one without a name.
-fn pack(mut file: File, stage: &Path) -> io::Result<(File, u64)> {
-    std::fs::create_dir_all(stage)?;
-    let path = stage.join(format!("pack-{}", crate::unique::name()));
-    let mut options = File::options();
-    let mut packed = options.read(true).write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(&path)?;
-    let size = packing::compress_file(&mut file, &mut packed)?;
-    Ok((packed, size))
 }
 
 /// The small contents of a manifest, up to what an envelope takes.
@@ -478,8 +459,4 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         Self::Local(error)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{State, StateError, Tree};
+use super::{State, StateError};
 
 /// Memory for pages.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -21,7 +21,6 @@ pub struct SledState {
     path: PathBuf,
     database: sled::Db,
     runs: sled::Tree,
-    latency: sled::Tree,
 }
 
 impl SledState {
@@ -38,39 +37,24 @@ impl SledState {
         Ok(Self {
             path: path.to_owned(),
             runs: database.open_tree("runs").map_err(failed)?,
-            latency: database.open_tree("latency").map_err(failed)?,
             database,
         })
-    }
-
-    fn tree(&self, tree: Tree) -> &sled::Tree {
-        match tree {
-            Tree::Runs => &self.runs,
-            Tree::Latency => &self.latency,
-        }
     }
 }
 
 impl State for SledState {
-    fn put(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<(), StateError> {
-        let put = self.tree(tree).insert(key, value);
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let put = self.runs.insert(key, value);
         put.map(drop).map_err(|error| wrong(&self.path, error))
     }
 
-    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        let found = self.tree(tree).get(key);
-        found
-            .map(|value| value.map(|value| value.to_vec()))
-            .map_err(|error| wrong(&self.path, error))
-    }
-
-    fn remove(&self, tree: Tree, key: &[u8]) -> Result<(), StateError> {
-        let removed = self.tree(tree).remove(key);
+    fn remove(&self, key: &[u8]) -> Result<(), StateError> {
+        let removed = self.runs.remove(key);
         removed.map(drop).map_err(|error| wrong(&self.path, error))
     }
 
-    fn descend(&self, tree: Tree, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
-        for entry in self.tree(tree).iter().rev() {
+    fn descend(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
+        for entry in self.runs.iter().rev() {
             let (key, value) = entry.map_err(|error| wrong(&self.path, error))?;
             if !visit(&key, &value) {
                 break;

@@ -1,8 +1,8 @@
 //! `heph stats`
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use heph_common::Exit;
+use heph_common::{Exit, clock};
 use heph_proto::{HistoryReply, HistoryRequest, RunRecord, SandboxMode, Summary, TargetTotals};
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &StatsArgs) -> Result<Exit> {
     let workspace = Workspace::open_or_home(context)?;
     let root = workspace.message.root.as_str();
     let root = if args.all { "" } else { root };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Duration::from_millis(clock::unix_ms());
     let since = now.saturating_sub(DAY * args.days);
     let request = HistoryRequest {
         root: root.to_owned(),

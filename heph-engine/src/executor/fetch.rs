@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use heph_common::causes;
 use heph_proto::content::Content as Held;
 use heph_proto::report::Outcome;
 use heph_proto::{
@@ -219,21 +220,6 @@ async fn attempt(client: &reqwest::Client, url: &reqwest::Url, target: &Path) ->
         blake3: blake3::Hasher::finalize(&hasher),
         size,
     })
-}
-
-/// An error with all that caused it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 fn client(proxies: &Proxies) -> Attempt<reqwest::Client> {

@@ -28,16 +28,19 @@ pub(super) enum Awaiting {
     Delivery(Arc<Product>, TargetOutcome),
 }
 
+/// Whether results of a target are sent to remote caches and asked for there. What is written as quickly as it is asked for is not.
+pub(super) fn is_shared(node: &Node) -> bool {
+    let definition = &node.definition;
+    definition.cache.enabled && definition.cache.remote && !matches!(definition.action, Action::TextFile(_))
+}
+
 impl Run<'_> {
     /// Asks the remote caches for the result of a target whose key is known. `false`: there are none to ask.
     pub(super) fn ask_remote(&mut self, id: Id, node: &Node) -> bool {
         let Some(remote) = self.remote.as_ref().filter(|remote| remote.reads()) else {
             return false;
         };
-        // What is written as quickly as it is asked for is neither sent nor asked for.
-        let is_worth_it =
-            node.definition.cache.remote && !matches!(node.definition.action, Action::TextFile(_));
-        let Some(keyed) = self.keys.get(&id).filter(|_| is_worth_it) else {
+        let Some(keyed) = self.keys.get(&id).filter(|_| is_shared(node)) else {
             return false;
         };
         let own = self.own.clone();
@@ -126,11 +129,7 @@ impl Run<'_> {
     ) -> Vec<Wanted> {
         let mut wanted = HashSet::new();
         for entry in product.entries.iter().filter(|entry| is_needed(entry)) {
-            match self.last(id).filter(|_| self.prepared.graph.node(id).is_action()) {
-                Some(last) => wanted.extend(self.wanted(last.key, entry)),
-                // A group has what others made.
-                None => self.want(&mut wanted, id, entry),
-            }
+            self.want(&mut wanted, id, entry);
         }
         wanted.into_iter().collect()
     }

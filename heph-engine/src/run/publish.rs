@@ -8,10 +8,11 @@ use heph_cache::{
     BlobSource, Content as Stored, Entry as StoredEntry, Manifest, NewBlob, Origin, Output, Publication,
     Revision,
 };
-use heph_common::Digest;
 use heph_common::key::KeyPart;
+use heph_common::{Digest, clock};
 use heph_proto::{Completed, Content, EntryKind, Produced, Report, SandboxMode, TargetOutcome, content};
 
+use super::fetch::is_shared;
 use super::{Keyed, Last, Run};
 use crate::definition::Action;
 use crate::gather::{gather, owner_names};
@@ -84,7 +85,6 @@ impl Run<'_> {
     }
 
     fn manifest(&self, node: &Node, key: Digest, outputs: Vec<Output>, sandbox: SandboxMode) -> Manifest {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut manifest = Manifest {
             kind: "target".to_owned(),
             key,
@@ -95,7 +95,7 @@ impl Run<'_> {
             sandbox,
             address: node.definition.address.to_string(),
             producer: env!("CARGO_PKG_VERSION").to_owned(),
-            created_unix_ms: now.as_millis() as u64,
+            created_unix_ms: clock::unix_ms(),
             duration: Duration::ZERO,
         };
         manifest.sort();
@@ -113,13 +113,7 @@ impl Run<'_> {
             .then(|| self.rewritten_key(node, &manifest))
             .flatten();
         let uploads = match &self.remote {
-            Some(remote)
-                if policy.enabled
-                    && policy.remote
-                    && !matches!(node.definition.action, Action::TextFile(_)) =>
-            {
-                remote.uploads()
-            }
+            Some(remote) if is_shared(node) => remote.uploads(),
             Some(_) | None => Vec::new(),
         };
         let publication = |manifest: Manifest, blobs, parts| Publication {

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use super::scrub::Scrubber;
 use super::stream::skipped;
 use super::transport::{Transport, what};
-use super::upload;
+use super::upload::{self, Content};
 use crate::remote::access::Access;
 use crate::remote::backend::{
     Answer, Backend, Body, Chunks, Limits, Object, Put, PutMode, RemoteError, RemoteErrorKind,
@@ -192,7 +192,7 @@ impl Server {
             request
                 .headers_mut()
                 .insert(CONTENT_LENGTH, HeaderValue::from(content.size()));
-            *request.body_mut() = Some(content.body());
+            *request.body_mut() = Some(body(content));
             let what = what(&request);
             let response = self.transport.send(request, content.size()).await?;
             let status = response.status();
@@ -305,27 +305,12 @@ impl From<RemoteError> for Refused {
     }
 }
 
-/// What is uploaded.
-enum Content {
-    Bytes(Bytes),
-    File(Arc<File>, u64),
-}
-
-impl Content {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            Self::File(_, size) => *size,
-        }
-    }
-
-    /// Once more, from the beginning.
-    fn body(&self) -> reqwest::Body {
-        match self {
-            Self::Bytes(bytes) => bytes.clone().into(),
-            Self::File(file, size) => {
-                reqwest::Body::wrap_stream(upload::pieces(Arc::clone(file), *size, PIECE))
-            }
+/// What is uploaded, once more from the beginning.
+fn body(content: &Content) -> reqwest::Body {
+    match content {
+        Content::Bytes(bytes) => bytes.clone().into(),
+        Content::File(file, size) => {
+            reqwest::Body::wrap_stream(upload::pieces(Arc::clone(file), *size, PIECE))
         }
     }
 }

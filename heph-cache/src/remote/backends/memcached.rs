@@ -16,7 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use heph_common::Digest;
 
 use super::pool::Pool;
-use super::upload::{self, read_piece};
+use super::upload::{self, Content};
 use crate::remote::access::Access;
 use crate::remote::backend::{
     Answer, Backend, Body, Chunks, Limits, Object, Put, PutMode, RemoteError, RemoteErrorKind,
@@ -197,11 +197,7 @@ impl Servers {
             .shares(keys)?
             .into_iter()
             .map(|(node, share)| async move {
-                let names: Vec<&str> = share
-                    .iter()
-                    .filter_map(|&at| keys.get(at))
-                    .map(String::as_str)
-                    .collect();
+                let names = named(keys, &share);
                 let found = node.get(&names, limit).await;
                 (share, found)
             })
@@ -246,11 +242,7 @@ impl Servers {
             .shares(keys)?
             .into_iter()
             .map(|(node, share)| async move {
-                let names: Vec<&str> = share
-                    .iter()
-                    .filter_map(|&at| keys.get(at))
-                    .map(String::as_str)
-                    .collect();
+                let names = named(keys, &share);
                 Ok::<_, RemoteError>((node.exist(&names).await?, share))
             })
             .collect();
@@ -266,37 +258,17 @@ impl Servers {
     }
 }
 
+/// The keys in these places.
+fn named<'a>(keys: &'a [String], places: &[usize]) -> Vec<&'a str> {
+    let keys = places.iter().filter_map(|&at| keys.get(at));
+    keys.map(String::as_str).collect()
+}
+
 /// The table that an item is.
 fn table(item: &Item) -> Option<Table> {
     (item.flags == PARTS)
         .then(|| Table::decode(&item.value))
         .flatten()
-}
-
-/// What is uploaded.
-enum Content {
-    Bytes(Bytes),
-    File(Arc<File>, u64),
-}
-
-impl Content {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            Self::File(_, size) => *size,
-        }
-    }
-
-    async fn piece(&self, offset: u64, length: u64) -> Result<Bytes, RemoteError> {
-        let length = usize::try_from(length).unwrap_or_default();
-        match self {
-            Self::Bytes(bytes) => {
-                let start = usize::try_from(offset).unwrap_or_default();
-                Ok(bytes.slice(start.min(bytes.len())..(start + length).min(bytes.len())))
-            }
-            Self::File(file, _) => read_piece(Arc::clone(file), offset, length).await,
-        }
-    }
 }
 
 /// The bytes of a split object from `offset` on.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use heph_common::causes;
 use http::StatusCode;
 use http::header::CONTENT_RANGE;
 use object_store::client::{
@@ -16,7 +17,7 @@ use object_store::client::{
 };
 use object_store::path::Path;
 use object_store::{
-    ClientOptions, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutOptions,
+    ClientOptions, GetOptions, GetRange, GetResult, MultipartUpload, ObjectStore, ObjectStoreExt, PutOptions,
     PutPayload, RetryConfig,
 };
 use reqwest::{Response, Url};
@@ -24,7 +25,7 @@ use tokio::task::JoinSet;
 
 use super::refusal;
 use super::stream::{reserved, skipped};
-use super::transport::{Transport, causes, kind_of, what};
+use super::transport::{Transport, kind_of, what};
 use super::upload::{self, read_piece};
 use crate::remote::access::Access;
 use crate::remote::backend::{
@@ -122,17 +123,7 @@ impl Bucket {
             },
             Ok(found) => found,
         };
-        let (size, version) = (found.meta.size, found.meta.e_tag.clone());
-        let transport = self.transport.clone();
-        let chunks = found
-            .into_stream()
-            .map_err(move |error| shown(&transport, "get", &path, &error));
-        Ok(Some(Body {
-            size,
-            offset,
-            version,
-            chunks: Box::pin(chunks),
-        }))
+        Ok(Some(self.body(path, found, offset)))
     }
 
     /// The object from `offset` on, of a server that does not know ranges.
@@ -141,20 +132,27 @@ impl Bucket {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             found => found.map_err(|error| self.error("get", &path, &error))?,
         };
+        let body = self.body(path, found, offset);
+        let chunks = match offset >= body.size {
+            true => Box::pin(stream::empty()),
+            false => skipped(body.chunks, offset),
+        };
+        Ok(Some(Body { chunks, ..body }))
+    }
+
+    /// What was found, as it arrives.
+    fn body(&self, path: Path, found: GetResult, offset: u64) -> Body {
         let (size, version) = (found.meta.size, found.meta.e_tag.clone());
         let transport = self.transport.clone();
         let chunks = found
             .into_stream()
             .map_err(move |error| shown(&transport, "get", &path, &error));
-        Ok(Some(Body {
+        Body {
             size,
             offset,
             version,
-            chunks: match offset >= size {
-                true => Box::pin(stream::empty()),
-                false => skipped(chunks, offset),
-            },
-        }))
+            chunks: Box::pin(chunks),
+        }
     }
 
     async fn exists(&self, path: Result<Path, RemoteError>) -> Result<bool, RemoteError> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use heph_common::causes;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -15,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::transport::{CONNECT, SILENCE, causes, kind_of};
+use super::transport::{CONNECT, SILENCE, kind_of};
 use crate::remote::backend::{RemoteError, RemoteErrorKind};
 use crate::remote::location::Host;
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use heph_common::causes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use reqwest::{Client, Method, NoProxy, Proxy, Request, Response, Url};
 use tokio::time::{Instant, Sleep};
@@ -205,21 +206,6 @@ pub(in crate::remote) fn what(request: &Request) -> String {
         url.scheme(),
         url.path()
     )
-}
-
-/// An error with all that caused it.
-pub(in crate::remote) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// What the failure of a connection means.

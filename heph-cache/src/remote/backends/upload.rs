@@ -10,6 +10,36 @@ use futures_util::{Stream, stream};
 
 use crate::remote::backend::{RemoteError, RemoteErrorKind};
 
+/// What is uploaded.
+pub(super) enum Content {
+    /// What is in memory.
+    Bytes(Bytes),
+    /// So many bytes of a file, from its beginning.
+    File(Arc<File>, u64),
+}
+
+impl Content {
+    /// Its length in bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            Self::File(_, size) => *size,
+        }
+    }
+
+    /// A part of it.
+    pub(super) async fn piece(&self, offset: u64, length: u64) -> Result<Bytes, RemoteError> {
+        let length = usize::try_from(length).unwrap_or_default();
+        match self {
+            Self::Bytes(bytes) => {
+                let start = usize::try_from(offset).unwrap_or_default();
+                Ok(bytes.slice(start.min(bytes.len())..(start + length).min(bytes.len())))
+            }
+            Self::File(file, _) => read_piece(Arc::clone(file), offset, length).await,
+        }
+    }
+}
+
 /// Runs what may block away from the async workers.
 pub(in crate::remote) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,

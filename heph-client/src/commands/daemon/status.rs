@@ -1,9 +1,9 @@
 //! `heph daemon status`, and what other commands show of it.
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use heph_common::Exit;
+use heph_common::{Exit, clock};
 use heph_proto::{RunStatus, StatusReply, StatusRequest};
 use serde_json::{Value, json};
 
@@ -122,10 +122,8 @@ pub fn run_text(run: &RunStatus) -> String {
 }
 
 fn since(unix_ms: u64) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Whole milliseconds: finer ones are not known.
-    Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
-        .saturating_sub(Duration::from_millis(unix_ms))
+    Duration::from_millis(clock::unix_ms().saturating_sub(unix_ms))
 }
 
 #[cfg(test)]

@@ -1,23 +1,11 @@
-use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use heph_common::Digest;
-use heph_common::config::Credentials;
 
 use super::*;
 
 fn directory(path: &Path) -> Directory {
-    let access = Access {
-        environment: BTreeMap::new(),
-        credentials: Credentials::Environment,
-        region: None,
-        endpoint: None,
-        path_style: None,
-        ca_file: None,
-        ttl: None,
-        concurrency: None,
-    };
-    Directory::new(path, &access)
+    Directory::new(path, &Access::with(&[]))
 }
 
 fn blob(bytes: &[u8]) -> Object {

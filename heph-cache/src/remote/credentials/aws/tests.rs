@@ -7,22 +7,6 @@ use crate::remote::backend::RemoteErrorKind;
 const ANSWER: &str = r#"{"AccessKeyId":"AK-got","SecretAccessKey":"secret-got","Token":"token-got","SessionToken":"token-got","Expiration":"2100-01-01T00:00:00Z"}"#;
 const STS: &str = "<R><Credentials><AccessKeyId>AK-sts</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></R>";
 
-fn access(variables: &[(&str, &str)]) -> Access {
-    Access {
-        environment: variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
-        credentials: Credentials::Environment,
-        region: None,
-        endpoint: None,
-        path_style: None,
-        ca_file: None,
-        ttl: None,
-        concurrency: None,
-    }
-}
-
 async fn key(access: Access) -> Result<String, RemoteError> {
     let provider = Provider::new(access, "eu-west-1".to_owned())?;
     let credential = provider.kept.get(provider.current()).await?;
@@ -52,15 +36,15 @@ async fn variables_come_first_and_prefixes_and_profiles_are_kept_apart() {
         ("AWS_SECRET_ACCESS_KEY", "s"),
         ("AWS_SESSION_TOKEN", "t"),
     ];
-    assert_eq!(key(access(&all)).await.unwrap(), "AK-env s t");
-    assert_eq!(key(access(&all[..1])).await.unwrap(), "AK-file s -");
+    assert_eq!(key(Access::with(&all)).await.unwrap(), "AK-env s t");
+    assert_eq!(key(Access::with(&all[..1])).await.unwrap(), "AK-file s -");
     assert_eq!(
-        key(access(&[all[0], ("AWS_PROFILE", "ci")])).await.unwrap(),
+        key(Access::with(&[all[0], ("AWS_PROFILE", "ci")])).await.unwrap(),
         "AK-ci s t"
     );
 
     // A cache with a profile of its own ignores the keys of others.
-    let mut own = access(&all);
+    let mut own = Access::with(&all);
     own.credentials = Credentials::Profile("ci".to_owned());
     assert_eq!(key(own.clone()).await.unwrap(), "AK-ci s t");
     own.credentials = Credentials::Profile("nobody".to_owned());
@@ -80,7 +64,9 @@ async fn variables_come_first_and_prefixes_and_profiles_are_kept_apart() {
     ]));
     assert_eq!(key(own).await.unwrap(), "AK-eu s -");
 
-    let half = key(access(&[("AWS_ACCESS_KEY_ID", "AK")])).await.unwrap_err();
+    let half = key(Access::with(&[("AWS_ACCESS_KEY_ID", "AK")]))
+        .await
+        .unwrap_err();
     assert!(half.message.contains("AWS_SECRET_ACCESS_KEY is not"), "{half}");
 }
 
@@ -95,7 +81,7 @@ async fn a_web_identity_becomes_a_role() {
         ("AWS_ROLE_ARN", "arn:aws:iam::1:role/x"),
         ("AWS_ENDPOINT_URL_STS", &service.url),
     ];
-    assert_eq!(key(access(&variables)).await.unwrap(), "AK-sts s t");
+    assert_eq!(key(Access::with(&variables)).await.unwrap(), "AK-sts s t");
     let request = service.requests().concat();
     assert!(
         request.contains("WebIdentityToken=identity-token") && request.contains("role%2Fx"),
@@ -107,7 +93,7 @@ async fn a_web_identity_becomes_a_role() {
     );
 
     std::fs::remove_file(&token).unwrap();
-    let error = key(access(&variables)).await.unwrap_err();
+    let error = key(Access::with(&variables)).await.unwrap_err();
     assert_eq!(error.kind, RemoteErrorKind::Credentials, "{error}");
 }
 
@@ -126,14 +112,14 @@ async fn a_profile_acts_as_a_role_with_the_keys_of_another() {
             ("AWS_ENDPOINT_URL_STS", service.url.as_str()),
         ]
     };
-    assert_eq!(key(access(&with("deploy"))).await.unwrap(), "AK-sts s t");
+    assert_eq!(key(Access::with(&with("deploy"))).await.unwrap(), "AK-sts s t");
     let request = service.requests().concat();
     assert!(
         request.contains("Credential=AK-base/") && request.contains("/eu-west-1/sts/aws4_request"),
         "{request}"
     );
     assert!(request.contains("ExternalId=ext"), "{request}");
-    let error = key(access(&with("a"))).await.unwrap_err();
+    let error = key(Access::with(&with("a"))).await.unwrap_err();
     assert!(error.message.contains("leads back"), "{error}");
 }
 
@@ -151,11 +137,11 @@ async fn containers_instances_and_programs_are_asked() {
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Bearer c"),
     ];
     assert_eq!(
-        key(access(&variables)).await.unwrap(),
+        key(Access::with(&variables)).await.unwrap(),
         "AK-got secret-got token-got"
     );
     assert!(service.requests().concat().contains("authorization: Bearer c"));
-    let elsewhere = key(access(&[(
+    let elsewhere = key(Access::with(&[(
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
         "http://example.com/x",
     )]))
@@ -165,7 +151,7 @@ async fn containers_instances_and_programs_are_asked() {
 
     let instance = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url.as_str())];
     assert_eq!(
-        key(access(&instance)).await.unwrap(),
+        key(Access::with(&instance)).await.unwrap(),
         "AK-got secret-got token-got"
     );
     assert!(
@@ -175,9 +161,12 @@ async fn containers_instances_and_programs_are_asked() {
             .unwrap()
             .contains("x-aws-ec2-metadata-token: metadata-token")
     );
-    let disabled = key(access(&[instance[0], ("AWS_EC2_METADATA_DISABLED", "true")]))
-        .await
-        .unwrap_err();
+    let disabled = key(Access::with(&[
+        instance[0],
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ]))
+    .await
+    .unwrap_err();
     assert_eq!(disabled.kind, RemoteErrorKind::Credentials, "{disabled}");
 
     let printed = home(
@@ -195,10 +184,10 @@ async fn containers_instances_and_programs_are_asked() {
         ]
     };
     assert_eq!(
-        key(access(&with("p"))).await.unwrap(),
+        key(Access::with(&with("p"))).await.unwrap(),
         "AK-got secret-got token-got"
     );
-    let error = key(access(&with("bad"))).await.unwrap_err();
+    let error = key(Access::with(&with("bad"))).await.unwrap_err();
     assert!(error.message.contains("exit status: 3: no"), "{error}");
 }
 
@@ -208,7 +197,11 @@ async fn keys_that_change_in_a_file_are_read_again_when_they_are_asked_for_anew(
         "",
         "[default]\naws_access_key_id=AK-one\naws_secret_access_key=s\n",
     );
-    let provider = Provider::new(access(&[("HOME", home.path().to_str().unwrap())]), "r".to_owned()).unwrap();
+    let provider = Provider::new(
+        Access::with(&[("HOME", home.path().to_str().unwrap())]),
+        "r".to_owned(),
+    )
+    .unwrap();
     assert_eq!(provider.current().await.unwrap().value.key_id, "AK-one");
     std::fs::write(
         home.path().join(".aws/credentials"),
@@ -242,14 +235,14 @@ async fn a_single_sign_on_is_used_while_it_lasts() {
         ("AWS_ENDPOINT_URL_SSO", &service.url),
     ];
     sign_on("2100-01-01T00:00:00Z");
-    assert_eq!(key(access(&variables)).await.unwrap(), "AK-sso s t");
+    assert_eq!(key(Access::with(&variables)).await.unwrap(), "AK-sso s t");
     let request = service.requests().concat();
     assert!(
         request.contains("x-amz-sso_bearer_token: sso-token") && request.contains("account_id=123"),
         "{request}"
     );
     sign_on("2020-01-01T00:00:00Z");
-    let error = key(access(&variables)).await.unwrap_err();
+    let error = key(Access::with(&variables)).await.unwrap_err();
     assert!(
         error.kind == RemoteErrorKind::Credentials && error.message.contains("aws sso login"),
         "{error}"

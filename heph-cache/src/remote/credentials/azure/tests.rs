@@ -1,28 +1,10 @@
-use heph_common::config::Credentials;
-
 use super::super::service::Service;
 use super::*;
 
-fn access(variables: &[(&str, &str)]) -> Access {
-    Access {
-        environment: variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
-        credentials: Credentials::Environment,
-        region: None,
-        endpoint: None,
-        path_style: None,
-        ca_file: None,
-        ttl: None,
-        concurrency: None,
-    }
-}
-
 #[test]
 fn accounts_are_found_in_variables_and_connection_strings() {
-    assert!(Account::find(&access(&[])).is_err());
-    let key = Account::find(&access(&[
+    assert!(Account::find(&Access::with(&[])).is_err());
+    let key = Account::find(&Access::with(&[
         ("AZURE_STORAGE_ACCOUNT_NAME", "a"),
         ("AZURE_STORAGE_ACCESS_KEY", "k="),
     ]))
@@ -30,7 +12,7 @@ fn accounts_are_found_in_variables_and_connection_strings() {
     assert!(matches!(key.identity, Identity::Key(key) if key == "k="));
     let text =
         "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=k==;EndpointSuffix=core.chinacloudapi.cn";
-    let all = Account::find(&access(&[("AZURE_STORAGE_CONNECTION_STRING", text)])).unwrap();
+    let all = Account::find(&Access::with(&[("AZURE_STORAGE_CONNECTION_STRING", text)])).unwrap();
     assert_eq!(
         (all.name.as_str(), all.endpoint.as_deref()),
         ("acc", Some("https://acc.blob.core.chinacloudapi.cn"))
@@ -43,11 +25,11 @@ fn accounts_are_found_in_variables_and_connection_strings() {
         ("AZURE_CLIENT_SECRET", "s"),
     ];
     assert!(matches!(
-        Account::find(&access(&client)).unwrap().identity,
+        Account::find(&Access::with(&client)).unwrap().identity,
         Identity::Client { .. }
     ));
     assert!(matches!(
-        Account::find(&access(&client[..3])).unwrap().identity,
+        Account::find(&Access::with(&client[..3])).unwrap().identity,
         Identity::Managed { .. }
     ));
 }
@@ -59,7 +41,7 @@ async fn the_identity_of_a_machine_gives_a_token() {
         r#"{"access_token":"token-got","expires_on":"4102444800"}"#,
     )]);
     let managed = |url: String| {
-        let access = access(&[]);
+        let access = Access::with(&[]);
         let scrubber = Scrubber::new(&access, None);
         Managed::new(url, Some("header-secret".to_owned()), None, &access, scrubber).unwrap()
     };

@@ -1,28 +1,12 @@
 use super::super::service::Service;
 use super::*;
 
-fn access(variables: &[(&str, &str)]) -> Access {
-    Access {
-        environment: variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
-        credentials: Credentials::Environment,
-        region: None,
-        endpoint: None,
-        path_style: None,
-        ca_file: None,
-        ttl: None,
-        concurrency: None,
-    }
-}
-
 /// The token that credentials in a file lead to.
 async fn token(json: &Value) -> Result<String, RemoteError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("credentials.json");
     std::fs::write(&path, json.to_string()).unwrap();
-    let access = access(&[("GOOGLE_APPLICATION_CREDENTIALS", path.to_str().unwrap())]);
+    let access = Access::with(&[("GOOGLE_APPLICATION_CREDENTIALS", path.to_str().unwrap())]);
     let Found::Token(source) = find(&access)? else {
         panic!("no source of tokens")
     };
@@ -89,7 +73,7 @@ async fn the_machine_is_asked_last_and_quickly() {
     )]);
     let host = service.url.trim_start_matches("http://");
     let ask = async |host: &str| {
-        let access = access(&[("GCE_METADATA_HOST", host)]);
+        let access = Access::with(&[("GCE_METADATA_HOST", host)]);
         let Found::Token(source) = find(&access).unwrap() else {
             panic!("no source")
         };
@@ -109,7 +93,7 @@ async fn the_machine_is_asked_last_and_quickly() {
         error.message.contains("GOOGLE_APPLICATION_CREDENTIALS") && error.message.contains("within a second"),
         "{error}"
     );
-    assert!(find(&access(&[("NO_GCE_CHECK", "true")])).is_err());
+    assert!(find(&Access::with(&[("NO_GCE_CHECK", "true")])).is_err());
 }
 
 #[test]
@@ -130,7 +114,7 @@ fn files_that_are_none_are_refused_by_name() {
         ),
     ] {
         std::fs::write(&path, text).unwrap();
-        let error = find(&access(&[(
+        let error = find(&Access::with(&[(
             "GOOGLE_APPLICATION_CREDENTIALS",
             path.to_str().unwrap(),
         )]))
