@@ -28,10 +28,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest wish of a server to be left alone that is waited for within a request.
 const LONGEST_WISH: Duration = Duration::from_secs(2);
 
-/// First pause after a cache has failed; doubled each time it fails again.
-const FIRST_REST: Duration = Duration::from_secs(5);
-
-/// Longest pause.
+/// Longest pause after a cache has failed, unless the first one is set to be longer.
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
 /// Contents of which it is remembered that the server has them.
@@ -125,8 +122,8 @@ impl Cache {
             read_scopes,
             verifier,
             signer,
-            reading: Breaker::default(),
-            writing: Breaker::default(),
+            reading: Breaker::new(settings.pause),
+            writing: Breaker::new(settings.pause),
             access: access.clone(),
             backend: OnceLock::new(),
             metadata: Semaphore::new(metadata),
@@ -227,7 +224,7 @@ impl Cache {
             true => PutMode::Replace,
             false => PutMode::IfAbsent,
         };
-        let limit = write_limit(bytes.len() as u64);
+        let limit = transfer_limit(bytes.len() as u64);
         let put = self
             .request(Lane::Bulk, limit, |backend| {
                 backend.put(object, bytes.clone(), mode)
@@ -280,14 +277,16 @@ impl Cache {
     }
 }
 
-/// How long writing so many bytes may take: a minute, and a second for each 256 KiB.
-pub fn write_limit(bytes: u64) -> Duration {
+/// How long a transfer of so many bytes may take: a minute, and a second for each 256 KiB.
+pub fn transfer_limit(bytes: u64) -> Duration {
     Duration::from_secs(60 + bytes / (256 * 1024))
 }
 
 /// Keeps a cache that fails from being asked all the time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Breaker {
+    /// The first pause.
+    first: Duration,
     state: Mutex<State>,
 }
 
@@ -302,6 +301,14 @@ struct State {
 }
 
 impl Breaker {
+    /// One whose first pause is so long; doubled each time the cache fails again.
+    pub fn new(first: Duration) -> Self {
+        Self {
+            first,
+            state: Mutex::default(),
+        }
+    }
+
     /// Whether requests may be made. After a pause one failure is enough for the next.
     pub fn is_closed(&self) -> bool {
         lock(&self.state)
@@ -333,7 +340,7 @@ impl Breaker {
         if state.until.is_some_and(|until| until > Instant::now()) {
             return;
         }
-        state.last = (state.last * 2).clamp(FIRST_REST, LONGEST_REST);
+        state.last = (state.last * 2).min(LONGEST_REST).max(self.first);
         let rest = jittered(state.last).max(cause.retry_after.unwrap_or(Duration::ZERO));
         state.until = Some(Instant::now() + rest);
         state.cause = Some(cause.clone());

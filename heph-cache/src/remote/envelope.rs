@@ -22,6 +22,9 @@ pub const INLINE_TOTAL: u64 = 64 * 1024;
 /// The largest envelope in bytes: some 300,000 outputs.
 pub const LARGEST: u64 = 64 * 1024 * 1024;
 
+/// How the field `checksum`, the last one, begins: its tag and its length.
+const CHECKSUM: [u8; 2] = [15 << 3 | 2, 32];
+
 /// How one content is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stored {
@@ -99,8 +102,13 @@ pub fn seal(
             .unwrap_or_default(),
         manifest,
         contents: contents.collect(),
+        checksum: Bytes::new(),
     };
-    envelope.encode_to_vec().into()
+    let mut bytes = envelope.encode_to_vec();
+    let checksum = Digest::of(&bytes);
+    bytes.extend_from_slice(&CHECKSUM);
+    bytes.extend_from_slice(checksum.as_bytes());
+    bytes.into()
 }
 
 /// Reads an envelope from anywhere: everything that its user relies on is checked here.
@@ -108,6 +116,7 @@ pub fn seal(
 /// # Errors
 /// Why it is refused, as a fragment.
 pub fn open(bytes: Bytes, expected: &Expected<'_>, verifier: &Verifier) -> Result<Received, String> {
+    check_whole(&bytes)?;
     let envelope = proto::Envelope::decode(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
     let signer = verifier
         .check(&envelope.manifest, &envelope.key_id, &envelope.signature)?
@@ -144,6 +153,19 @@ pub fn open(bytes: Bytes, expected: &Expected<'_>, verifier: &Verifier) -> Resul
         manifest,
         written_unix_ms: remote.written_unix_ms,
     })
+}
+
+/// Refuses what was damaged on its way or where it lay: most fields of an unsigned manifest are proved by nothing else.
+fn check_whole(bytes: &[u8]) -> Result<(), String> {
+    let length = bytes.len().saturating_sub(CHECKSUM.len() + 32);
+    let (text, end) = bytes.split_at_checked(length).unwrap_or_default();
+    let Some(stated) = end.strip_prefix(&CHECKSUM).and_then(Digest::from_slice) else {
+        return Err("it is cut off, or nothing that heph wrote".to_owned());
+    };
+    match Digest::of(text) == stated {
+        true => Ok(()),
+        false => Err("it is damaged: its checksum is another one".to_owned()),
+    }
 }
 
 /// Refuses what cannot be stored everywhere, or not at all.

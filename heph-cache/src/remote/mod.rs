@@ -17,6 +17,7 @@ pub mod ranking;
 pub mod remotes;
 pub mod session;
 pub mod signing;
+mod transfer;
 pub mod uploads;
 
 pub use access::Access;

@@ -1,39 +1,28 @@
 //! The remote caches of one run: looking results up, and fetching what is needed of them.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use heph_common::Digest;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
 
 use super::backend::{Object, RemoteError, RemoteErrorKind};
 use super::cache::{Cache, Lane};
 use super::envelope::{self, Expected, Received};
 use super::lock;
-use super::packing::{Intake, SMALL};
 use super::ranking::Ranking;
-use crate::manifest::{Content, Manifest};
+use super::transfer::{self, Trouble, Unfinished};
+use crate::manifest::Manifest;
 use crate::origin::{Origin, OriginFilter};
 use crate::store::{BlobSource, NewBlob, Publication, Store};
 
 /// Failures one after the other after which a cache is not asked again in this run.
 const MOST_FAILURES: u32 = 3;
-
-/// A stream that brings nothing for so long is broken off.
-const STALL_LIMIT: Duration = Duration::from_secs(15);
-
-/// How often a stream that broke off is gone on with.
-const MOST_RESUMES: u32 = 4;
 
 /// Of each cache's bad objects, so many are named in the log.
 const NAMED_BAD: u64 = 20;
@@ -163,7 +152,7 @@ impl Session {
     /// What failed in the background reaches the user with the next run.
     fn tell_of_uploads(&self, used: &InUse, error: &RemoteError) {
         let name = &used.cache.name;
-        self.warn(Warning {
+        self.tell_once(used, || Warning {
             message: format!(
                 "uploads to cache '{name}' wait: it {}: {}",
                 error.kind.summary(),
@@ -368,7 +357,8 @@ impl Session {
             digest: wanted.digest,
             compressed: stored.compressed,
         };
-        match self.transfer(used, &object, content, stored.compressed).await {
+        let stage = self.store.home().join("stage");
+        match transfer::take(&used.cache, &stage, &object, content, stored.compressed).await {
             Ok(Some(source)) => {
                 self.worked(used);
                 Some(Fetched::New(source))
@@ -397,91 +387,6 @@ impl Session {
                     tracing::warn!(cache = name, "what it has cannot be written down: {error}");
                 }
                 None
-            }
-        }
-    }
-
-    async fn transfer(
-        &self,
-        used: &InUse,
-        object: &Object,
-        content: Content,
-        compressed: bool,
-    ) -> Result<Option<BlobSource>, Trouble> {
-        if content.size <= SMALL {
-            // A compressed one is never larger.
-            let bytes = used.cache.get(Lane::Bulk, object, content.size.max(64)).await;
-            let bytes = match bytes {
-                Err(error) if error.kind == RemoteErrorKind::TooLarge => {
-                    return Err(Trouble::Bad(error.message));
-                }
-                other => other?,
-            };
-            let Some(bytes) = bytes else { return Ok(None) };
-            let whole =
-                unpack(&bytes, content, compressed).map_err(|error| Trouble::Bad(error.to_string()))?;
-            return Ok(Some(BlobSource::Bytes(whole)));
-        }
-        let stage = self.store.home().join("stage");
-        std::fs::create_dir_all(&stage).map_err(Trouble::Local)?;
-        let path = stage.join(format!("fetch-{}", crate::unique::name()));
-        let unfinished = Unfinished(path.clone());
-        let file = File::create_new(&path).map_err(Trouble::Local)?;
-        let intake = Intake::new(content.digest, content.size, compressed, file).map_err(Trouble::Local)?;
-        match self.stream(used, object, intake).await? {
-            true => {
-                std::mem::forget(unfinished);
-                Ok(Some(BlobSource::File(path)))
-            }
-            false => Ok(None),
-        }
-    }
-
-    /// Takes an object as a stream; one that breaks off is gone on with where it stopped.
-    async fn stream(&self, used: &InUse, object: &Object, intake: Intake<File>) -> Result<bool, Trouble> {
-        let mut intake = intake;
-        let mut offset = 0;
-        let mut version: Option<Option<String>> = None;
-        let mut resumes = 0;
-        loop {
-            let opened = used
-                .cache
-                .request(Lane::Bulk, used.cache.read_timeout(), |backend| {
-                    backend.open(object, offset)
-                })
-                .await?;
-            let Some(body) = opened else { return Ok(false) };
-            if version.as_ref().is_some_and(|version| *version != body.version) || body.offset != offset {
-                return Err(Trouble::Bad("it changed while it was read".to_owned()));
-            }
-            version.get_or_insert(body.version);
-            let mut chunks = body.chunks;
-            let broken = loop {
-                match timeout(STALL_LIMIT, chunks.next()).await {
-                    Ok(Some(Ok(chunk))) => {
-                        offset += chunk.len() as u64;
-                        let taken = tokio::task::spawn_blocking(move || {
-                            let taken = intake.take(&chunk);
-                            (intake, taken)
-                        });
-                        let taken = taken
-                            .await
-                            .map_err(|error| Trouble::Local(io::Error::other(error)))?;
-                        intake = taken.0;
-                        taken.1.map_err(bad_or_local)?;
-                    }
-                    Ok(Some(Err(error))) => break error,
-                    Ok(None) => {
-                        let finished = tokio::task::spawn_blocking(move || intake.finish()).await;
-                        let finished = finished.map_err(|error| Trouble::Local(io::Error::other(error)))?;
-                        return finished.map(|_| true).map_err(bad_or_local);
-                    }
-                    Err(_) => break RemoteError::new(RemoteErrorKind::TimedOut, "the transfer stalled"),
-                }
-            };
-            resumes += 1;
-            if resumes > MOST_RESUMES || !broken.is_retryable() {
-                return Err(broken.into());
             }
         }
     }
@@ -610,39 +515,4 @@ impl Drop for Session {
 enum Fetched {
     There,
     New(BlobSource),
-}
-
-enum Trouble {
-    Remote(RemoteError),
-    Bad(String),
-    Local(io::Error),
-}
-
-impl From<RemoteError> for Trouble {
-    fn from(error: RemoteError) -> Self {
-        Self::Remote(error)
-    }
-}
-
-/// Errors with a number come from the system, others from what was read.
-fn bad_or_local(error: io::Error) -> Trouble {
-    match error.raw_os_error() {
-        Some(_) => Trouble::Local(error),
-        None => Trouble::Bad(error.to_string()),
-    }
-}
-
-fn unpack(bytes: &Bytes, content: Content, compressed: bool) -> io::Result<Bytes> {
-    let mut intake = Intake::new(content.digest, content.size, compressed, Vec::new())?;
-    intake.take(bytes)?;
-    intake.finish().map(Bytes::from)
-}
-
-/// A file that is removed unless it is forgotten.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }

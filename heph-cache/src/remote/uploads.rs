@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::backend::{Object, RemoteError, RemoteErrorKind};
-use super::cache::{Cache, Lane, write_limit};
+use super::cache::{Cache, Lane, transfer_limit};
 use super::envelope::{self, Place, Stored};
 use super::lock;
 use super::packing::{self, SMALL};
@@ -360,7 +360,7 @@ async fn send_file(cache: &Cache, object: &Object, file: &File, size: u64) -> Re
         .map(|_| file.try_clone())
         .collect::<io::Result<Vec<_>>>()?;
     let tries = Mutex::new(tries);
-    let put = cache.request(Lane::Bulk, write_limit(size), |backend| {
+    let put = cache.request(Lane::Bulk, transfer_limit(size), |backend| {
         match lock(&tries).pop() {
             Some(file) => backend.put_file(object, file, size),
             None => Box::pin(std::future::ready(Err(RemoteError::new(

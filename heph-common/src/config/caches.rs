@@ -48,6 +48,9 @@ section! {
         read_timeout: Duration = "readTimeout", Duration::from_secs(5);
         /// `retries`: how often a failed request is repeated.
         retries: u32 = "retries", 2;
+        /// `pause`: how long it is left alone when it has failed; doubled each time it fails again, up to five minutes.
+        #[serde(with = "crate::duration::text")]
+        pause: Duration = "pause", Duration::from_secs(5);
         @sections {
             /// `signing`: who signs and whose signatures are accepted.
             signing: Signing = "signing", SigningLayer;

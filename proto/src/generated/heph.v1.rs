@@ -155,6 +155,9 @@ pub struct Envelope {
     /// How the contents are stored, each once. Proved by their digests, not by the signature.
     #[prost(message, repeated, tag = "4")]
     pub contents: ::prost::alloc::vec::Vec<StoredContent>,
+    /// BLAKE3 of all that stands before it, 32 bytes. Always the last 34 bytes of an envelope.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub checksum: ::prost::bytes::Bytes,
 }
 /// A manifest with what a remote cache adds to it.
 #[derive(Clone, PartialEq, ::prost::Message)]
