@@ -14,9 +14,6 @@ use crate::error::{CommandError, Result};
 use crate::logging;
 use crate::workspace::Workspace;
 
-/// Threads that serve connections; runs have their own.
-const WORKERS: usize = 2;
-
 /// In a terminal, or below a service manager.
 pub(super) fn in_foreground(context: &Context) -> Result<Exit> {
     let (pid, count) = (context.variable("LISTEN_PID"), context.variable("LISTEN_FDS"));
@@ -100,8 +97,9 @@ fn open_log(endpoint: &Endpoint) -> Result<Log> {
 }
 
 fn serve(daemon: Daemon, ready: impl FnOnce()) -> Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+    // Runs, and whatever blocks, have threads of their own. With several for connections, each message would wake another one to look
+    // for work: a cold build takes a fiftieth less processor time with this one.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CommandError::fault(format!("failed to start: {error}")))?;
