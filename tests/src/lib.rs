@@ -16,6 +16,7 @@
 mod command;
 mod environment;
 mod events;
+pub mod faults;
 mod machine;
 mod process;
 mod redact;

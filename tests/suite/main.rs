@@ -9,6 +9,7 @@
 
 mod backends;
 mod backends_build;
+mod backends_faults;
 mod build_files;
 mod checkout;
 mod codegen;
