@@ -8,8 +8,13 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::blob::{FileRecord, Variant};
 use crate::index::{self, BlobRow, Meta, Row};
 use crate::operation::{Operation, Publish, PublishBlob, RevisionRow};
+use crate::origin::Origin;
 use crate::queue::Holder;
 use crate::row::{self, Table};
+
+mod purge;
+
+pub(crate) use purge::purged;
 
 /// Revisions of a target whose key parts are kept.
 pub(crate) const KEPT_REVISIONS: u32 = 20;
@@ -55,21 +60,14 @@ pub(crate) fn apply(
             record,
         } => verified(connection, digest, *variant, record),
         Operation::Forget { key } => forget(connection, changes, key),
+        Operation::Purge { key, until } => purge::purge(connection, changes, key, *until),
         Operation::RemoveBad { key } => remove_bad(connection, changes, key),
         Operation::Revision(revision) => remember(connection, places, changes, revision),
         Operation::Record {
             namespace,
             key,
             value,
-        } => {
-            let sum = row::checksum(Table::Record, &[namespace.as_bytes(), key, value]);
-            let mut statement = connection.prepare_cached(
-                "INSERT INTO record(namespace, key, time, value, checksum) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT(namespace, key) DO UPDATE SET time=?3, value=?4, checksum=?5",
-            )?;
-            let now = crate::clock::unix_ms().cast_signed();
-            statement.execute((namespace, key, now, value, sum)).map(drop)
-        }
+        } => record(connection, namespace, key, value),
         Operation::UploadFailed { key, cache } => connection
             .prepare_cached("UPDATE upload SET tries=tries+1 WHERE key=?1 AND cache=?2")?
             .execute((key.as_bytes(), cache))
@@ -79,6 +77,16 @@ pub(crate) fn apply(
             .execute((key.as_bytes(), cache))
             .map(drop),
     }
+}
+
+fn record(connection: &Connection, namespace: &str, key: &[u8], value: &[u8]) -> rusqlite::Result<()> {
+    let sum = row::checksum(Table::Record, &[namespace.as_bytes(), key, value]);
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO record(namespace, key, time, value, checksum) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT(namespace, key) DO UPDATE SET time=?3, value=?4, checksum=?5",
+    )?;
+    let now = crate::clock::unix_ms().cast_signed();
+    statement.execute((namespace, key, now, value, sum)).map(drop)
 }
 
 /// Writes last-used times; what was to be deleted is so no longer.
@@ -128,6 +136,12 @@ fn store(
     changes: &mut Changes,
     publish: &Publish,
 ) -> rusqlite::Result<()> {
+    // One that was on its way from a remote cache when it was purged.
+    if publish.origin != Origin::Local
+        && purged(connection, &publish.manifest.key)? >= Some(publish.manifest.created_unix_ms)
+    {
+        return Ok(());
+    }
     let mut ids = Vec::with_capacity(publish.blobs.len());
     let mut size = 0;
     for blob in &publish.blobs {

@@ -215,21 +215,7 @@ impl Index {
 
     /// A caller's own value.
     pub(crate) fn record(&self, namespace: &str, key: &[u8]) -> rusqlite::Result<Option<Row<Vec<u8>>>> {
-        self.read(|connection| {
-            let mut statement = connection
-                .prepare_cached("SELECT value, checksum FROM record WHERE namespace=?1 AND key=?2")?;
-            let mut rows = statement.query((namespace, key))?;
-            let Some(row) = rows.next()? else {
-                return Ok(None);
-            };
-            let value = (|| {
-                let value = row.get_ref(0).ok()?.as_blob().ok()?;
-                let sum = row.get_ref(1).ok()?.as_blob().ok()?;
-                let expected = row::checksum(Table::Record, &[namespace.as_bytes(), key, value]);
-                (sum == expected).then(|| value.to_vec())
-            })();
-            Ok(Some(value.map_or(Row::Bad, Row::Good)))
-        })
+        self.read(|connection| record_of(connection, namespace, key))
     }
 
     /// One of the numbers of `meta`.
@@ -249,6 +235,27 @@ impl Index {
             Ok(Some((pid, integer(row, 1).unwrap_or(0).cast_unsigned())))
         })
     }
+}
+
+/// A caller's own value, by a connection of any purpose.
+pub(crate) fn record_of(
+    connection: &Connection,
+    namespace: &str,
+    key: &[u8],
+) -> rusqlite::Result<Option<Row<Vec<u8>>>> {
+    let mut statement =
+        connection.prepare_cached("SELECT value, checksum FROM record WHERE namespace=?1 AND key=?2")?;
+    let mut rows = statement.query((namespace, key))?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let value = (|| {
+        let value = row.get_ref(0).ok()?.as_blob().ok()?;
+        let sum = row.get_ref(1).ok()?.as_blob().ok()?;
+        let expected = row::checksum(Table::Record, &[namespace.as_bytes(), key, value]);
+        (sum == expected).then(|| value.to_vec())
+    })();
+    Ok(Some(value.map_or(Row::Bad, Row::Good)))
 }
 
 /// One of the numbers of `meta`.

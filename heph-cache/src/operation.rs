@@ -31,6 +31,8 @@ pub(crate) enum Operation {
     },
     /// Remove a result, whatever its origin.
     Forget { key: Digest },
+    /// Remove the results of a key that were made until then, in milliseconds since 1970, and remember that.
+    Purge { key: Digest, until: u64 },
     /// Remove those rows of a key whose checksum is wrong.
     RemoveBad { key: Digest },
     /// Remember what a key was made of.

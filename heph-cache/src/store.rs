@@ -25,6 +25,7 @@ use crate::row;
 use crate::shared::Shared;
 
 mod publish;
+mod purge;
 mod statistics;
 
 pub use publish::{BlobSource, NewBlob, Publication, Revision};

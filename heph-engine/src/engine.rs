@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use heph_cache::remote::purge::Purged;
 use heph_cache::remote::remotes::Measured;
 use heph_cache::remote::uploads::Waiting;
 use heph_cache::remote::{Caller, Remotes, Warning};
 use heph_cache::{
-    History, LockBackend as StoreLock, MemoryOptions, Store, StoreError, StoreOptions, history,
+    History, LockBackend as StoreLock, MemoryOptions, OriginFilter, Store, StoreError, StoreOptions, history,
 };
 use heph_common::config::{Config, LockBackend};
 use heph_common::query::Query;
@@ -318,6 +319,36 @@ impl Engine {
             config,
             environment,
             branch: &|| branch(root, environment),
+            platform: "",
+        })
+    }
+
+    /// Removes all results of these keys that there are now, here and in the caches of a configuration that are written.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn purge(
+        &self,
+        config: &Config,
+        environment: &BTreeMap<String, String>,
+        root: &Path,
+        keys: &[Digest],
+    ) -> Result<(Purged, Vec<Warning>), StoreError> {
+        let caller = Caller {
+            config,
+            environment,
+            branch: &|| branch(root, environment),
+            platform: "",
+        };
+        self.services.remotes.purge(&caller, keys)
+    }
+
+    /// Where results come from that a request may use.
+    pub fn origins(&self, asked: &Asked) -> OriginFilter {
+        self.services.remotes.origins(&Caller {
+            config: &asked.config,
+            environment: &asked.environment,
+            branch: &|| branch(&asked.root, &asked.environment),
             platform: "",
         })
     }

@@ -30,6 +30,7 @@ use crate::problem::{Problem, Problems};
 use crate::run::Prepared;
 use crate::select::{Selection, nothing_matched};
 use crate::workspace::{Request, Workspace};
+use walk::Known;
 
 /// Version of the documents: raised when a field changes its meaning or goes away.
 pub const VERSION: u32 = 1;
@@ -140,11 +141,11 @@ impl Look<'_> {
             What::Miss(miss) => {
                 let query = Query::Addr(address(&miss.address)?);
                 let prepared = self.prepare(&shared, &query.to_string(), &miss.address)?;
-                miss::miss(&prepared, self.engine.store(), self.engine.history())
+                miss::miss(&prepared, &self.known(), self.engine.history())
             }
             What::Validate(query) => {
                 let request = self.request(&query.selector);
-                validate::validate(self.fresh(&shared), self.engine.store(), query, &request)
+                validate::validate(self.fresh(&shared), &self.known(), query, &request)
             }
             What::Complete(complete) => {
                 complete::complete(&mut self.fresh(&shared), &complete.prefix, &self.asked.package)
@@ -155,10 +156,11 @@ impl Look<'_> {
     fn targets(&self, shared: &Mutex<Workspace>, view: &str, query: &str, selector: &str) -> Answer {
         if let "hashin" | "hashout" | "outputs" = view {
             let prepared = self.prepare(shared, query, selector)?;
+            let known = self.known();
             return match view {
-                "hashin" => result::hashin(&prepared, self.engine.store()),
-                "hashout" => result::hashout(&prepared, self.engine.store()),
-                _ => result::outputs(&prepared, self.engine.store()),
+                "hashin" => result::hashin(&prepared, &known),
+                "hashout" => result::hashout(&prepared, &known),
+                _ => result::outputs(&prepared, &known),
             };
         }
         let mut workspace = self.fresh(shared);
@@ -171,6 +173,14 @@ impl Look<'_> {
             "deps" => edges::dependencies(workspace, &selection),
             "revdeps" => edges::dependants(workspace, &selection),
             other => Err(Problem::new(format!("there is no view '{other}' of targets")).into()),
+        }
+    }
+
+    /// The results that a run would use.
+    fn known(&self) -> Known<'_> {
+        Known {
+            store: self.engine.store(),
+            origins: self.engine.origins(self.asked),
         }
     }
 

@@ -39,6 +39,7 @@ pub fn answer(engine: &Engine, request: &MaintainRequest) -> Result<Vec<u8>, Run
         What::Inspect(inspect) => result(engine.store(), &inspect.key),
         What::Flush(wanted) => remote::flush(engine, &request.config, wanted),
         What::MeasureLatency(wanted) => remote::measure_latency(engine, &request.config, wanted),
+        What::Purge(wanted) => remote::purge(engine, &request.config, wanted),
     }
 }
 
@@ -170,6 +171,16 @@ fn clean(store: &Store, home: &Home) -> Result<Vec<u8>, RunError> {
     })
 }
 
+fn key_of(text: &str) -> Result<Digest, RunError> {
+    text.trim().parse().map_err(|_| {
+        let problem = Problem::new(format!("'{}' is not a key", text.escape_debug()));
+        fail(
+            Exit::Usage,
+            problem.hint("a key is 64 hex digits, as heph inspect hashin prints it"),
+        )
+    })
+}
+
 /// One result and where it came from.
 fn result(store: &Store, text: &str) -> Result<Vec<u8>, RunError> {
     #[derive(Serialize)]
@@ -193,13 +204,7 @@ fn result(store: &Store, text: &str) -> Result<Vec<u8>, RunError> {
         digest: String,
         size: u64,
     }
-    let key: Digest = text.trim().parse().map_err(|_| {
-        let problem = Problem::new(format!("'{}' is not a key", text.escape_debug()));
-        fail(
-            Exit::Usage,
-            problem.hint("a key is 64 hex digits, as heph inspect hashin prints it"),
-        )
-    })?;
+    let key = key_of(text)?;
     let found = stored(store.lookup(&key, &OriginFilter::local()))?;
     let manifest = found.ok_or_else(|| {
         fail(

@@ -30,6 +30,7 @@ mod lua;
 mod messages;
 mod query;
 mod remote;
+mod remote_purge;
 mod reporting;
 mod running;
 mod sandbox;

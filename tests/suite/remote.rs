@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use heph_tests::{Environment, files_below, wait_until};
 
 /// `middle` is larger than what goes along with manifests, and nobody asks for it as such.
-const BUILD: &str = r#"
+pub(crate) const BUILD: &str = r#"
 target(name = "first", driver = "sh", deps = glob("*.txt"), run = "cat $SRC > $OUT", out = "first.out")
 target(name = "middle", driver = "sh", deps = ":first", run = "cat $SRC > $OUT; seq 1 20000 >> $OUT", out = "middle.out")
 target(name = "last", driver = "sh", deps = ":middle", run = "cksum < $SRC > $OUT", out = "last.out")
 "#;
 
 /// A machine with a cache; `settings` are added to its entry.
-fn machine(bucket: &Path, settings: &str) -> Environment {
+pub(crate) fn machine(bucket: &Path, settings: &str) -> Environment {
     let env = Environment::new();
     configure(&env, bucket, settings);
     env.write("BUILD", BUILD);
@@ -27,7 +27,7 @@ fn machine(bucket: &Path, settings: &str) -> Environment {
     env
 }
 
-fn configure(env: &Environment, bucket: &Path, settings: &str) {
+pub(crate) fn configure(env: &Environment, bucket: &Path, settings: &str) {
     let config = heph_tests::CONFIG;
     let uri = format!("file://{}", bucket.display());
     env.write(
@@ -36,13 +36,13 @@ fn configure(env: &Environment, bucket: &Path, settings: &str) {
     );
 }
 
-fn bucket() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn bucket() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bucket");
     (directory, path)
 }
 
-fn objects(bucket: &Path, kind: &str) -> Vec<PathBuf> {
+pub(crate) fn objects(bucket: &Path, kind: &str) -> Vec<PathBuf> {
     let all = files_below(bucket).into_iter();
     let part = format!("/{kind}/");
     all.filter(|path| path.to_str().unwrap().contains(&part))
@@ -50,26 +50,26 @@ fn objects(bucket: &Path, kind: &str) -> Vec<PathBuf> {
 }
 
 /// With a daemon, uploads go on after the run.
-fn uploaded(env: &Environment, bucket: &Path, count: usize) {
+pub(crate) fn uploaded(env: &Environment, bucket: &Path, count: usize) {
     wait_until("everything is uploaded", || {
         objects(bucket, "actions").len() >= count && uploads_left(env) == 0
     });
 }
 
-fn uploads_left(env: &Environment) -> u64 {
+pub(crate) fn uploads_left(env: &Environment) -> u64 {
     let stats = env.heph(["cache", "stats", "--json"]).run();
     stats.success();
     stats.json()["uploads"].as_u64().unwrap()
 }
 
-fn last(env: &Environment) -> String {
+pub(crate) fn last(env: &Environment) -> String {
     env.heph(["run", "-q", "--cat-out", "//:last"])
         .run()
         .success()
         .out()
 }
 
-fn outcomes(env: &Environment) -> Vec<String> {
+pub(crate) fn outcomes(env: &Environment) -> Vec<String> {
     env.build("//...").outcomes().into_values().collect()
 }
 

@@ -14,13 +14,16 @@ use tokio::time::{sleep, timeout};
 
 use super::backend::{Answer, Backend, Object, Put, PutMode, RemoteError, RemoteErrorKind};
 use super::signing::{Signer, Verifier};
-use super::{Access, Location, connect, lock};
+use super::{Access, Location, connect, lock, tombstone};
 
 /// Requests for manifests at once where `concurrency` is not set: they are small, and a level of the graph asks for all at once.
 const METADATA: usize = 64;
 
 /// Requests for contents at once where `concurrency` is not set.
 const BULK: usize = 10;
+
+/// Looks before something is sent at once where `concurrency` is not set: small ones, which runs never wait for.
+const CHECKS: usize = 32;
 
 /// Pause before the first repetition; doubled with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -59,6 +62,8 @@ pub struct Cache {
     backend: OnceLock<Result<Arc<dyn Backend>, RemoteError>>,
     metadata: Semaphore,
     bulk: Semaphore,
+    /// `None` where what uploads look up shares the place of metadata.
+    checks: Option<Semaphore>,
     read_timeout: Duration,
     retries: u32,
     uri: String,
@@ -83,6 +88,8 @@ pub enum Lane {
     Metadata,
     /// Contents.
     Bulk,
+    /// What has to be known of a cache before something is sent there.
+    Check,
 }
 
 impl Cache {
@@ -102,10 +109,10 @@ impl Cache {
             .as_ref()
             .ok_or_else(|| wrong("it has no uri".to_owned()))?;
         let location = Location::parse(uri)?;
-        let (metadata, bulk) = match settings.concurrency.map(|most| most.get() as usize) {
-            None => (METADATA, BULK),
+        let (metadata, bulk, checks) = match settings.concurrency.map(|most| most.get() as usize) {
+            None => (METADATA, BULK, Some(CHECKS)),
             // Both together keep to it, and neither waits for the other for long.
-            Some(most) => (most.div_ceil(2), (most / 2).max(1)),
+            Some(most) => (most.div_ceil(2), (most / 2).max(1), None),
         };
         let signer = Signer::of(&settings.signing).map_err(|error| wrong(error.to_string()))?;
         let verifier = Verifier::of(&settings.signing).map_err(|error| wrong(error.to_string()))?;
@@ -128,6 +135,7 @@ impl Cache {
             backend: OnceLock::new(),
             metadata: Semaphore::new(metadata),
             bulk: Semaphore::new(bulk),
+            checks: checks.map(Semaphore::new),
             read_timeout: settings.read_timeout,
             retries: settings.retries,
             uri,
@@ -171,6 +179,7 @@ impl Cache {
         let lane = match lane {
             Lane::Metadata => &self.metadata,
             Lane::Bulk => &self.bulk,
+            Lane::Check => self.checks.as_ref().unwrap_or(&self.metadata),
         };
         // A semaphore that is never closed always gives its permit.
         let _permit = lane.acquire().await;
@@ -232,6 +241,31 @@ impl Cache {
             .await?;
         lock(&self.bad).remove(object);
         Ok(put)
+    }
+
+    /// The mark of a purged action in the scope that is written to, and until when results of it are purged (milliseconds since 1970).
+    /// One that does not count, by its signature or else, is none.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub async fn tombstone(&self, key: &Digest) -> Result<Option<(u64, Bytes)>, RemoteError> {
+        let object = Object::Tombstone {
+            scope: self.scope.clone(),
+            key: *key,
+        };
+        let bytes = match self.get(Lane::Check, &object, tombstone::LARGEST).await {
+            Err(error) if error.kind == RemoteErrorKind::TooLarge => None,
+            other => other?,
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        let until = tombstone::open(bytes.clone(), key, &self.scope, &self.verifier);
+        Ok(match until {
+            Ok(until) => until.map(|until| (until, bytes)),
+            Err(why) => {
+                tracing::warn!(cache = self.name, %object, "not regarded: {why}");
+                None
+            }
+        })
     }
 
     /// A manifest was read in this time.

@@ -103,7 +103,13 @@ pub fn seal(
         manifest,
         contents: contents.collect(),
         checksum: Bytes::new(),
+        tombstone: Bytes::new(),
     };
+    encode(&envelope)
+}
+
+/// An envelope without a checksum as it is written, with one.
+pub(super) fn encode(envelope: &proto::Envelope) -> Bytes {
     let mut bytes = envelope.encode_to_vec();
     let checksum = Digest::of(&bytes);
     bytes.extend_from_slice(&CHECKSUM);
@@ -156,7 +162,7 @@ pub fn open(bytes: Bytes, expected: &Expected<'_>, verifier: &Verifier) -> Resul
 }
 
 /// Refuses what was damaged on its way or where it lay: most fields of an unsigned manifest are proved by nothing else.
-fn check_whole(bytes: &[u8]) -> Result<(), String> {
+pub(super) fn check_whole(bytes: &[u8]) -> Result<(), String> {
     let length = bytes.len().saturating_sub(CHECKSUM.len() + 32);
     let (text, end) = bytes.split_at_checked(length).unwrap_or_default();
     let Some(stated) = end.strip_prefix(&CHECKSUM).and_then(Digest::from_slice) else {

@@ -13,10 +13,12 @@ mod credentials;
 pub mod envelope;
 pub mod location;
 pub mod packing;
+pub mod purge;
 pub mod ranking;
 pub mod remotes;
 pub mod session;
 pub mod signing;
+pub mod tombstone;
 mod transfer;
 pub mod uploads;
 

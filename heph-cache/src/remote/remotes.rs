@@ -15,7 +15,9 @@ use super::cache::Cache;
 use super::ranking::{Ranking, probe_all};
 use super::session::{Question, Session, Warning};
 use super::uploads::{Destination, Uploads, Waiting};
-use super::{Access, Location, credential_variables, lock};
+use super::{Access, Location, credential_variables, lock, purge};
+use crate::error::StoreError;
+use crate::origin::OriginFilter;
 use crate::store::Store;
 
 /// Threads that requests share; what blocks has others.
@@ -128,6 +130,14 @@ impl Remotes {
         Some(Arc::new(session))
     }
 
+    /// The origins whose stored results a caller may use.
+    pub fn origins(&self, caller: &Caller<'_>) -> OriginFilter {
+        let readable = caller.config.caches.iter().filter(|(_, settings)| settings.read);
+        // What is wrong with a definition is told by a run.
+        let caches = readable.filter_map(|(name, settings)| self.cache(name, settings, caller).ok());
+        OriginFilter::with_remote(caches.flat_map(|cache| cache.origins()).collect::<Vec<_>>())
+    }
+
     /// Measures what every cache of a caller takes for a small read, the fastest first; with whether each is read and written. Blocks for
     /// seconds at most.
     ///
@@ -173,6 +183,38 @@ impl Remotes {
             .collect();
         measured.sort_by_key(|measured| measured.took.as_ref().ok().copied().unwrap_or(Duration::MAX));
         Ok((measured, warnings))
+    }
+
+    /// Removes all results of these keys that there are now, here and in the caches of a caller that are written; with caches that cannot be
+    /// used. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written, or when the system has no threads.
+    pub fn purge(
+        &self,
+        caller: &Caller<'_>,
+        keys: &[Digest],
+    ) -> Result<(purge::Purged, Vec<Warning>), StoreError> {
+        let runtime = self
+            .runtime()
+            .map_err(|error| StoreError::io("use remote caches of", self.store.home(), error))?;
+        let mut warnings = Vec::new();
+        let mut targets = Vec::new();
+        for (name, settings) in &caller.config.caches {
+            if !settings.read && !settings.write {
+                continue;
+            }
+            match self.cache(name, settings, caller) {
+                Ok(cache) => targets.push(purge::Target {
+                    cache,
+                    uri: settings.uri.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    write: settings.write,
+                }),
+                Err(warning) => warnings.push(warning),
+            }
+        }
+        let purged = runtime.block_on(purge::purge(&self.store, targets, keys))?;
+        Ok((purged, warnings))
     }
 
     /// Results were queued: they are sent in the background.

@@ -16,6 +16,7 @@ use super::cache::{Cache, Lane};
 use super::envelope::{self, Expected, Received};
 use super::lock;
 use super::ranking::Ranking;
+use super::tombstone;
 use super::transfer::{self, Trouble, Unfinished};
 use crate::manifest::Manifest;
 use crate::origin::{Origin, OriginFilter};
@@ -275,6 +276,8 @@ impl Session {
     /// The first good manifest of an action.
     async fn find(&self, kind: &str, key: Digest) -> Option<Arc<Hit>> {
         let order = self.order.get_or_init(|| self.rank()).await;
+        // Who purged it here does not want it from elsewhere, either.
+        let mut purged = self.store.purged_until(&key).ok().flatten();
         for (place, used) in order
             .iter()
             .filter_map(|place| Some((*place, self.caches.get(*place)?)))
@@ -309,7 +312,10 @@ impl Session {
                     epoch: &self.question.epoch,
                     largest: self.question.largest,
                 };
-                match envelope::open(bytes, &expected, &used.cache.verifier) {
+                match envelope::open(bytes.clone(), &expected, &used.cache.verifier) {
+                    Ok(received) if purged >= Some(received.manifest.created_unix_ms) => {
+                        tracing::debug!(cache = used.cache.name, %object, "it was purged");
+                    }
                     Ok(received) => {
                         let origin = used.cache.origin(scope, received.signer.as_deref());
                         let hit = Arc::new(Hit {
@@ -321,7 +327,11 @@ impl Session {
                         lock(&self.hits).insert(key, Arc::clone(&hit));
                         return Some(hit);
                     }
-                    Err(why) => self.refuse(used, &object, &why),
+                    Err(why) => match tombstone::open(bytes, &key, scope, &used.cache.verifier) {
+                        Ok(Some(until)) => purged = purged.max(Some(until)),
+                        Ok(None) => self.refuse(used, &object, &why),
+                        Err(why) => self.refuse(used, &object, &why),
+                    },
                 }
             }
         }

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::future::try_join;
 use futures_util::stream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use heph_common::Digest;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -31,7 +32,7 @@ use crate::store::{Store, Upload};
 const GATHER: Duration = Duration::from_millis(50);
 
 /// Results of one cache that are sent at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
 /// Contents of one result that are sent at once.
 const CONTENTS_AT_ONCE: usize = 8;
@@ -213,6 +214,11 @@ impl Uploads {
                     self.progress.notify_waiters();
                 }
                 Err(Trouble::Gone) => self.done(row),
+                Err(Trouble::Purged(until)) => {
+                    tracing::info!(cache = cache.name, key = %row.key, "a result is not uploaded: it was purged there");
+                    self.forget_purged(row.key, until).await;
+                    self.done(row);
+                }
                 Err(Trouble::Refused(why)) => {
                     tracing::warn!(cache = cache.name, key = %row.key, "a result is not uploaded: {why}");
                     self.done(row);
@@ -243,6 +249,15 @@ impl Uploads {
     fn done(&self, row: &Upload) {
         if let Err(error) = self.store.uploaded(&row.key, &row.cache) {
             tracing::warn!(key = %row.key, "an upload that is done stays in the queue: {error}");
+        }
+    }
+
+    /// What was purged on another machine goes here, too.
+    async fn forget_purged(&self, key: Digest, until: u64) {
+        let store = Arc::clone(&self.store);
+        let purged = spawn_blocking(move || store.purge(&key, until)).await;
+        if let Ok(Err(error)) = purged {
+            tracing::warn!(%key, "a purged result stays in the store: {error}");
         }
     }
 
@@ -278,9 +293,9 @@ impl Uploads {
         });
         let sent = stream::iter(sends)
             .buffer_unordered(CONTENTS_AT_ONCE)
-            .collect::<Vec<_>>()
-            .await;
-        let sent = sent.into_iter().collect::<Result<Vec<_>, _>>()?;
+            .try_collect::<Vec<_>>();
+        let made = manifest.created_unix_ms;
+        let (was_purged, sent) = try_join(check_purged(cache, &key, made), sent).await?;
         let inline = inline.into_iter().map(|(digest, bytes)| {
             let stored = Stored {
                 inline: Some(bytes),
@@ -304,8 +319,16 @@ impl Uploads {
             kind: manifest.kind.clone(),
             key,
         };
-        cache.put(&object, bytes, false).await?;
-        Ok(())
+        // An older mark has the manifest's place.
+        cache.put(&object, bytes, was_purged).await?;
+        // Not all servers know conditional writes: who purged it meanwhile has to win.
+        match cache.tombstone(&key).await? {
+            Some((until, mark)) if until >= made => {
+                cache.put(&object, mark, true).await?;
+                Err(Trouble::Purged(until))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sends a content unless the server has it; whether it is kept compressed.
@@ -344,13 +367,22 @@ impl Uploads {
         }
         let one = std::slice::from_ref(object);
         let there = cache
-            .request(Lane::Metadata, cache.read_timeout(), |backend| backend.exist(one))
+            .request(Lane::Check, cache.read_timeout(), |backend| backend.exist(one))
             .await?;
         let is_there = there.first() == Some(&true);
         if is_there {
             cache.note_there(*digest);
         }
         Ok(is_there)
+    }
+}
+
+/// Whether an action was purged before its result was made. One that was made before is not sent.
+async fn check_purged(cache: &Cache, key: &Digest, made_unix_ms: u64) -> Result<bool, Trouble> {
+    match cache.tombstone(key).await? {
+        Some((until, _)) if until >= made_unix_ms => Err(Trouble::Purged(until)),
+        Some(_) => Ok(true),
+        None => Ok(false),
     }
 }
 
@@ -443,6 +475,8 @@ fn inline_contents(store: &Store, manifest: &Manifest) -> HashMap<Digest, Bytes>
 enum Trouble {
     /// It is not in the store any more.
     Gone,
+    /// Results that were made until then, in milliseconds since 1970, were purged.
+    Purged(u64),
     /// No remote cache takes such a thing.
     Refused(String),
     Remote(RemoteError),

@@ -18,6 +18,8 @@ use crate::views;
 use crate::words;
 use crate::workspace::Workspace;
 
+mod purge;
+
 /// Looks after the local store and what it sends to remote caches.
 #[derive(clap::Args, Debug)]
 pub struct CacheArgs {
@@ -43,6 +45,7 @@ enum Action {
         #[arg(long, value_name = "TIME", value_parser = heph_common::duration::parse)]
         timeout: Option<Duration>,
     },
+    Purge(purge::PurgeArgs),
     /// Makes a pair of keys to sign manifests with: the private one goes into FILE, the public one is printed.
     Keygen {
         /// A file that does not exist yet.
@@ -63,6 +66,7 @@ pub(super) fn run(context: &Context, args: CacheArgs) -> Result<Exit> {
         }
         Action::Gc => return collect(context),
         Action::Flush { timeout } => return flush(context, &workspace, timeout),
+        Action::Purge(args) => return purge::run(context, &workspace, &args),
         Action::Keygen { file } => keygen(context, &file)?,
         Action::Clear { yes } => {
             confirm(

@@ -6,6 +6,7 @@ mod graph;
 mod history;
 mod key;
 mod latency;
+mod purge;
 mod store;
 mod target;
 
@@ -13,6 +14,7 @@ pub use graph::{dot, edges, path};
 pub use history::history;
 pub use key::{hashin, hashout, why_miss};
 pub use latency::latency;
+pub use purge::purged;
 pub use store::{result, statistics};
 pub use target::{config, definition, functions, labels, outputs, packages, spec, states};
 

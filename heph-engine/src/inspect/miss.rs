@@ -1,11 +1,11 @@
 //! Why a target would run: what its key has that no earlier one had.
 
-use heph_cache::{History, Store};
+use heph_cache::History;
 use heph_common::Digest;
 use heph_proto::{ExecutionReason, HistoryRequest, LastExecution};
 use serde::Serialize;
 
-use super::walk::{Knowledge, Walk};
+use super::walk::{Knowledge, Known, Walk};
 use super::{Answer, VERSION, json};
 use crate::keying::is_input;
 use crate::miss::{Change, nearest};
@@ -66,8 +66,9 @@ impl From<Change> for Difference {
 }
 
 /// Why the selected target would run.
-pub(super) fn miss(prepared: &Prepared, store: &Store, history: &History) -> Answer {
-    let walk = Walk::new(prepared, store)?;
+pub(super) fn miss(prepared: &Prepared, known: &Known<'_>, history: &History) -> Answer {
+    let walk = Walk::new(prepared, known)?;
+    let store = known.store;
     let id = *prepared
         .selected
         .first()

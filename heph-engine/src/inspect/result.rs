@@ -1,13 +1,12 @@
 //! Keys and results of targets, as far as they are known without running anything.
 
-use heph_cache::Store;
 use heph_common::key::KeyPart;
 use serde::Serialize;
 
 use super::Answer;
 use super::document::{Output, declared_kind};
 use super::target::{Document, outputs as declared};
-use super::walk::Walk;
+use super::walk::{Known, Walk};
 use crate::graph::Id;
 use crate::run::Prepared;
 
@@ -28,7 +27,7 @@ impl From<KeyPart> for Part {
 }
 
 /// The parts of keys.
-pub(super) fn hashin(prepared: &Prepared, store: &Store) -> Answer {
+pub(super) fn hashin(prepared: &Prepared, known: &Known<'_>) -> Answer {
     #[derive(Serialize)]
     struct Target {
         address: String,
@@ -36,7 +35,7 @@ pub(super) fn hashin(prepared: &Prepared, store: &Store) -> Answer {
         parts: Vec<Part>,
         missing: Vec<String>,
     }
-    let walk = Walk::new(prepared, store)?;
+    let walk = Walk::new(prepared, known)?;
     let mut targets = Vec::with_capacity(prepared.selected.len());
     for &id in prepared.selected.iter() {
         let (key, parts) = walk.key(id)?;
@@ -51,14 +50,14 @@ pub(super) fn hashin(prepared: &Prepared, store: &Store) -> Answer {
 }
 
 /// The digests of what targets produced.
-pub(super) fn hashout(prepared: &Prepared, store: &Store) -> Answer {
+pub(super) fn hashout(prepared: &Prepared, known: &Known<'_>) -> Answer {
     #[derive(Serialize)]
     struct Target<'a> {
         address: String,
         digest: Option<String>,
         outputs: Vec<Output<'a>>,
     }
-    let walk = Walk::new(prepared, store)?;
+    let walk = Walk::new(prepared, known)?;
     let targets = prepared.selected.iter().map(|&id| {
         let product = walk.result(id);
         Target {
@@ -71,14 +70,14 @@ pub(super) fn hashout(prepared: &Prepared, store: &Store) -> Answer {
 }
 
 /// What targets produce: the files of a result, or else what is declared.
-pub(super) fn outputs(prepared: &Prepared, store: &Store) -> Answer {
+pub(super) fn outputs(prepared: &Prepared, known: &Known<'_>) -> Answer {
     #[derive(Serialize)]
     struct Target<'a> {
         address: String,
         built: bool,
         outputs: Vec<Output<'a>>,
     }
-    let walk = Walk::new(prepared, store)?;
+    let walk = Walk::new(prepared, known)?;
     let targets = prepared.selected.iter().map(|&id| {
         let declared = declared(&prepared.graph.node(id).definition.action)
             .into_iter()

@@ -5,14 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::MutexGuard;
 
-use heph_cache::Store;
 use heph_common::Address;
 use heph_common::query::{Query, Reach};
 use heph_proto::InspectQuery;
 use serde::Serialize;
 
 use super::document::Remark;
-use super::walk::{Knowledge, Walk};
+use super::walk::{Knowledge, Known, Walk};
 use super::{Answer, VERSION, json, names_something, parse};
 use crate::definition::{Action, Definition};
 use crate::graph::{Graph, Id};
@@ -24,7 +23,7 @@ use crate::workspace::{Request, Workspace};
 /// Checks all that a query selects and needs, without running anything. The workspace is given back as soon as it was read.
 pub(super) fn validate(
     mut guard: MutexGuard<'_, Workspace>,
-    store: &Store,
+    known: &Known<'_>,
     asked: &InspectQuery,
     request: &Request,
 ) -> Answer {
@@ -51,7 +50,7 @@ pub(super) fn validate(
     let prepared = prepare(workspace, &linked, request, &mut found);
     drop(guard);
     if let Some(prepared) = prepared {
-        let walk = Walk::new(&prepared, store)?;
+        let walk = Walk::new(&prepared, known)?;
         for &id in prepared.order.iter() {
             inputs(&prepared.graph, &walk, id, &mut found);
         }

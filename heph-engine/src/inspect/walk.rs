@@ -31,6 +31,15 @@ pub enum Knowledge {
     Wrong(Problem),
 }
 
+/// The results that may be looked at.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    /// Where they are.
+    pub store: &'a Store,
+    /// Those of which origins.
+    pub origins: OriginFilter,
+}
+
 /// All targets of a prepared graph, looked at in order.
 #[derive(Debug)]
 pub struct Walk<'a> {
@@ -51,9 +60,10 @@ impl Products for Walk<'_> {
 }
 
 impl<'a> Walk<'a> {
-    /// Looks at everything that is prepared. Nothing is written, neither in the store nor in the workspace.
-    pub fn new(prepared: &'a Prepared, store: &'a Store) -> Result<Self, StoreError> {
-        let origins = OriginFilter::local();
+    /// Looks at everything that is prepared, and at stored results of these origins. Nothing is written, neither in the store nor in the
+    /// workspace.
+    pub fn new(prepared: &'a Prepared, known: &Known<'a>) -> Result<Self, StoreError> {
+        let (store, origins) = (known.store, known.origins.clone());
         let keys: Vec<Digest> = prepared
             .order
             .iter()

@@ -1,15 +1,15 @@
-//! Work on the remote caches of a caller: `heph cache flush`, `heph tool cache measure-latency`.
+//! Work on the remote caches of a caller: `heph cache flush` and `purge`, `heph tool cache measure-latency`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use heph_common::Exit;
 use heph_common::config::Config;
-use heph_proto::{MeasureLatency, RunError, StoreFlush};
+use heph_common::{Digest, Exit};
+use heph_proto::{MeasureLatency, RunError, StoreFlush, StorePurge};
 use serde::Serialize;
 
-use super::{fail, json};
+use super::{fail, json, key_of, stored};
 use crate::engine::Engine;
 use crate::inspect::VERSION;
 use crate::problem::Problem;
@@ -92,5 +92,70 @@ pub(super) fn measure_latency(
         version: VERSION,
         caches: caches.collect(),
         unusable: warnings.into_iter().map(|warning| warning.message).collect(),
+    })
+}
+
+/// Removes results here and from the caches that are written.
+pub(super) fn purge(engine: &Engine, config: &[u8], wanted: &StorePurge) -> Result<Vec<u8>, RunError> {
+    #[derive(Serialize)]
+    struct Document {
+        version: u32,
+        keys: Vec<String>,
+        removed_results: u64,
+        caches: Vec<InCache>,
+        unusable: Vec<Problem>,
+    }
+    #[derive(Serialize)]
+    struct InCache {
+        name: String,
+        uri: String,
+        scope: String,
+        write: bool,
+        marked: u64,
+        found: u64,
+        error: Option<String>,
+        hint: Option<String>,
+    }
+    #[derive(Serialize)]
+    struct Problem {
+        error: String,
+        hint: String,
+    }
+    let config = read(config)?;
+    let environment: BTreeMap<String, String> = wanted.environment.clone().into_iter().collect();
+    let mut keys = BTreeSet::new();
+    for key in &wanted.keys {
+        keys.insert(key_of(key)?);
+    }
+    for address in &wanted.addresses {
+        let revisions = stored(engine.store().revisions(&wanted.root, address))?;
+        keys.extend(revisions.into_iter().map(|revision| revision.key));
+    }
+    let keys: Vec<Digest> = keys.into_iter().collect();
+    let purged = engine.purge(&config, &environment, Path::new(&wanted.root), &keys);
+    let (purged, warnings) = stored(purged)?;
+    let caches = purged.caches.into_iter().map(|cache| {
+        let (error, hint) = cache.failure.unzip();
+        InCache {
+            name: cache.name,
+            uri: cache.uri,
+            scope: cache.scope,
+            write: cache.write,
+            marked: cache.marked,
+            found: cache.found,
+            error,
+            hint,
+        }
+    });
+    let unusable = warnings.into_iter().map(|warning| Problem {
+        error: warning.message,
+        hint: warning.hint,
+    });
+    json(&Document {
+        version: VERSION,
+        keys: keys.iter().map(|key| key.to_hex()).collect(),
+        removed_results: purged.removed,
+        caches: caches.collect(),
+        unusable: unusable.collect(),
     })
 }

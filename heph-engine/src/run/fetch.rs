@@ -64,6 +64,14 @@ impl Run<'_> {
         match (served, self.keys.get(&id)) {
             (Some(manifest), Some(keyed)) if manifest.key == keyed.key => {
                 let keys = (keyed.pre_key, keyed.key);
+                // For `heph why-miss` and `heph cache purge`, as if it had been made here.
+                let made = self.revision(manifest, keyed.parts.clone(), node.definition.cache.history);
+                if let Err(error) = self.services.store.remember_parts(&keyed.key, &made) {
+                    tracing::warn!(
+                        "what the key of {} was made of is not kept: {error}",
+                        manifest.address
+                    );
+                }
                 self.hit_in(id, keys, manifest, TargetOutcome::Remote);
             }
             _ => self.missed(id),

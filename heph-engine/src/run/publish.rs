@@ -169,7 +169,12 @@ impl Run<'_> {
         self.deliver(id, Arc::clone(&last.product), TargetOutcome::Executed);
     }
 
-    fn revision(&self, manifest: &Manifest, parts: Vec<KeyPart>, history: Option<u32>) -> Revision {
+    pub(super) fn revision(
+        &self,
+        manifest: &Manifest,
+        parts: Vec<KeyPart>,
+        history: Option<u32>,
+    ) -> Revision {
         Revision {
             root: self.prepared.root.to_string_lossy().into_owned(),
             address: manifest.address.clone(),

@@ -155,9 +155,28 @@ pub struct Envelope {
     /// How the contents are stored, each once. Proved by their digests, not by the signature.
     #[prost(message, repeated, tag = "4")]
     pub contents: ::prost::alloc::vec::Vec<StoredContent>,
+    /// A RemoteTombstone in place of all that: the action was purged. It is what `signature` is about, then.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub tombstone: ::prost::bytes::Bytes,
     /// BLAKE3 of all that stands before it, 32 bytes. Always the last 34 bytes of an envelope.
     #[prost(bytes = "bytes", tag = "15")]
     pub checksum: ::prost::bytes::Bytes,
+}
+/// The mark of a purged action.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoteTombstone {
+    /// Version of this message's meaning.
+    #[prost(uint32, tag = "1")]
+    pub format: u32,
+    /// Key of the action, 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub key: ::prost::bytes::Bytes,
+    /// Trust scope that it was written to.
+    #[prost(string, tag = "3")]
+    pub scope: ::prost::alloc::string::String,
+    /// Results that were made until then, in milliseconds since 1970, are neither used nor sent.
+    #[prost(uint64, tag = "4")]
+    pub purged_unix_ms: u64,
 }
 /// A manifest with what a remote cache adds to it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1432,7 +1451,7 @@ pub struct MaintainRequest {
     /// Merged configuration as JSON.
     #[prost(bytes = "bytes", tag = "2")]
     pub config: ::prost::bytes::Bytes,
-    #[prost(oneof = "maintain_request::What", tags = "3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "maintain_request::What", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
     pub what: ::core::option::Option<maintain_request::What>,
 }
 /// Nested message and enum types in `MaintainRequest`.
@@ -1460,7 +1479,29 @@ pub mod maintain_request {
         /// Measure what the remote caches take to answer.
         #[prost(message, tag = "9")]
         MeasureLatency(super::MeasureLatency),
+        /// Remove results here and from the remote caches that may be written.
+        #[prost(message, tag = "10")]
+        Purge(super::StorePurge),
     }
+}
+/// What to purge, and whose caches.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StorePurge {
+    /// Keys of results, 64 hex digits each.
+    #[prost(string, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Addresses of targets in the workspace `root`: all results of theirs that the store remembers.
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Root of the caller's workspace.
+    #[prost(string, tag = "3")]
+    pub root: ::prost::alloc::string::String,
+    /// The caller's environment: credentials are there.
+    #[prost(map = "string, string", tag = "4")]
+    pub environment: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// Whose caches.
 #[derive(Clone, PartialEq, ::prost::Message)]
