@@ -100,6 +100,29 @@ pub(crate) fn resolve(relative: &str, current: &str) -> Result<String, Flaw> {
     Ok(segments.join("/"))
 }
 
+/// Whether the text of the symlink at `path` leads out of the workspace, or of whatever `path` is relative to; symlinks on its way are not followed.
+pub fn link_leaves(path: &str, target: &str) -> bool {
+    let mut depth = path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .count()
+        .saturating_sub(1);
+    if target.starts_with('/') {
+        return true;
+    }
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => match depth.checked_sub(1) {
+                Some(less) => depth = less,
+                None => return true,
+            },
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
 /// What stands at `offset` of `text`, for the tail of a message.
 pub(crate) fn found(text: &str, offset: usize) -> String {
     match text.get(offset..).and_then(|rest| rest.chars().next()) {
@@ -109,7 +132,7 @@ pub(crate) fn found(text: &str, offset: usize) -> String {
 }
 
 /// The text with control characters escaped, fit for one line of a message.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }

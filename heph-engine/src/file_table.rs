@@ -402,7 +402,7 @@ impl FileTable {
         let target = text.to_str().map_err(|_| FileError::NotUtf8 {
             escaped: format!("{path} -> {}", text.to_bytes().escape_ascii()),
         })?;
-        if leaves(path, target) {
+        if heph_common::package::link_leaves(path, target) {
             return Err(FileError::Leaves {
                 path: path.to_owned(),
                 target: target.to_owned(),
@@ -453,29 +453,6 @@ fn checked(path: &Path) -> Result<&str, FileError> {
         });
     }
     Ok(text)
-}
-
-/// Whether the text of the symlink at `path` leads out of the workspace; symlinks on its way are not followed.
-fn leaves(path: &str, target: &str) -> bool {
-    let mut depth = path
-        .split('/')
-        .filter(|part| !part.is_empty())
-        .count()
-        .saturating_sub(1);
-    if target.starts_with('/') {
-        return true;
-    }
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => match depth.checked_sub(1) {
-                Some(less) => depth = less,
-                None => return true,
-            },
-            _ => depth += 1,
-        }
-    }
-    false
 }
 
 fn read_error(path: &str, errno: Errno) -> FileError {

@@ -1,14 +1,15 @@
 //! The object of an action in a remote cache: its manifest, who signed it, and small contents. See `docs/formats.md`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use heph_common::Digest;
+use heph_common::package::link_leaves;
 use heph_proto as proto;
 use prost::Message;
 
 use super::signing::{Signer, Verifier};
-use crate::manifest::Manifest;
+use crate::manifest::{Entry, Manifest};
 
 /// Version of the meaning of the fields.
 pub const FORMAT: u32 = 1;
@@ -201,17 +202,28 @@ pub fn check_contents(manifest: &Manifest, largest: u64) -> Result<(), String> {
             "its contents have {total} bytes, at most {largest} are taken"
         ));
     }
+    check_names(manifest)
+}
+
+/// Refuses names that are one name on some file systems, and links that leave the place of the outputs.
+fn check_names(manifest: &Manifest) -> Result<(), String> {
     let mut names: HashMap<String, &str> = HashMap::new();
     for output in &manifest.outputs {
-        let folded = output.path.to_lowercase();
-        if names
-            .insert(folded, &output.path)
-            .is_some_and(|other| other != output.path)
+        let ends = output.path.match_indices('/').map(|(end, _)| end);
+        for end in ends.chain([output.path.len()]) {
+            let name = output.path.get(..end).unwrap_or_default();
+            if names
+                .insert(name.to_lowercase(), name)
+                .is_some_and(|other| other != name)
+            {
+                return Err(format!("names differ only by case: {}", name.escape_debug()));
+            }
+        }
+        if let Entry::Symlink { target } = &output.entry
+            && link_leaves(&output.path, target)
         {
-            return Err(format!(
-                "names differ only by case: {}",
-                output.path.escape_debug()
-            ));
+            let (path, target) = (output.path.escape_debug(), target.escape_debug());
+            return Err(format!("the link {path} -> {target} leads out"));
         }
     }
     Ok(())
@@ -221,19 +233,23 @@ fn contents(
     manifest: &Manifest,
     stored: Vec<proto::StoredContent>,
 ) -> Result<HashMap<Digest, Stored>, String> {
-    let wanted: HashSet<Digest> = manifest.contents().map(|(content, _)| content.digest).collect();
+    let wanted: HashMap<Digest, u64> = manifest
+        .contents()
+        .map(|(content, _)| (content.digest, content.size))
+        .collect();
     let mut contents = HashMap::with_capacity(wanted.len());
     for stored in stored {
         let digest = Digest::from_slice(&stored.digest).ok_or("a digest has not 32 bytes")?;
-        if !wanted.contains(&digest) {
+        let Some(size) = wanted.get(&digest) else {
             return Err("it has a content that its manifest does not name".to_owned());
-        }
-        if stored
-            .inline
-            .as_ref()
-            .is_some_and(|bytes| Digest::of(bytes) != digest)
-        {
-            return Err("a content in it is not what its digest says".to_owned());
+        };
+        if let Some(bytes) = &stored.inline {
+            if bytes.len() as u64 != *size {
+                return Err(format!("a content in it has {} bytes, not {size}", bytes.len()));
+            }
+            if Digest::of(bytes) != digest {
+                return Err("a content in it is not what its digest says".to_owned());
+            }
         }
         let stored = Stored {
             inline: stored.inline,

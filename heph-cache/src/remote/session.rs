@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use heph_common::Digest;
+use heph_common::package::printable;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
@@ -27,6 +28,9 @@ const MOST_FAILURES: u32 = 3;
 
 /// Of each cache's bad objects, so many are named in the log.
 const NAMED_BAD: u64 = 20;
+
+/// Characters of what a cache says that are shown.
+const LONGEST_TEXT: usize = 500;
 
 /// What a run asks of its caches.
 #[derive(Clone, Debug)]
@@ -298,6 +302,10 @@ impl Session {
                         self.worked(used);
                         bytes
                     }
+                    Err(error) if error.kind == RemoteErrorKind::TooLarge => {
+                        self.refuse(used, &object, &error.message);
+                        None
+                    }
                     Err(error) => {
                         self.failed(used, &error);
                         None
@@ -486,6 +494,7 @@ impl Session {
 
     fn refuse(&self, used: &InUse, object: &Object, why: &str) {
         used.cache.note_bad(object);
+        let why = shown(why);
         if used.bad.fetch_add(1, Ordering::AcqRel) < NAMED_BAD {
             tracing::warn!(cache = used.cache.name, %object, "refused: {why}");
         }
@@ -508,7 +517,8 @@ impl Session {
     }
 
     fn warn(&self, warning: Warning) {
-        lock(&self.warnings).push(warning);
+        let message = shown(&warning.message);
+        lock(&self.warnings).push(Warning { message, ..warning });
     }
 }
 
@@ -520,6 +530,19 @@ impl Drop for Session {
             self.ranking.refresh(&caches);
         }
     }
+}
+
+/// A text that others may have written, as it can be shown: control characters could do anything to a terminal.
+fn shown(text: &str) -> String {
+    let text = printable(text);
+    let length = text.chars().count();
+    if length <= LONGEST_TEXT {
+        return text.into_owned();
+    }
+    // What it is about stands at the beginning, what is wrong with it at the end.
+    let begin = text.chars().take(LONGEST_TEXT / 2);
+    let end = text.chars().skip(length - LONGEST_TEXT / 2);
+    begin.chain(['…']).chain(end).collect()
 }
 
 enum Fetched {
