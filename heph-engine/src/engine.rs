@@ -90,7 +90,11 @@ impl Engine {
         let store = Store::open(&options.home, store_options(config))?;
         let store = Arc::new(store);
         let services = Services {
-            remotes: Arc::new(Remotes::new(Arc::clone(&store), &state_of(&options))),
+            remotes: Arc::new(Remotes::new(
+                Arc::clone(&store),
+                &state_of(&options),
+                &config.uploads,
+            )),
             store,
             slots: Arc::new(Slots::new(options.jobs)),
             flights: Arc::default(),
@@ -273,6 +277,9 @@ impl Engine {
         )
         .run();
         lock(&workspace).remember(prepared, lasts, settled);
+        if let Some(remote) = &remote {
+            remote.end();
+        }
         if remote.is_some() && !self.stays() && finished.exit_code != i32::from(Exit::Cancelled.code()) {
             self.drain(&asked, inbox, events);
         }

@@ -6,6 +6,7 @@
 mod http;
 mod keyvalue;
 mod objects;
+mod slow;
 mod tls;
 
 use std::io::{Read, Write};
@@ -20,6 +21,7 @@ use crate::machine::program_beside_tests;
 pub use http::{Nginx, WebDav};
 pub use keyvalue::{Memcached, Redis};
 pub use objects::{Azurite, GoogleFront, RcloneS3, SeaweedFs};
+pub use slow::Slow;
 pub use tls::Authority;
 
 /// Time that a server may take until it answers, on a busy machine.

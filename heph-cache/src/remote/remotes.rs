@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use heph_common::Digest;
-use heph_common::config::{Config, RemoteCache as Settings};
+use heph_common::config::{Config, RemoteCache as Settings, Uploads as UploadSettings};
 use tokio::runtime::{Builder, Runtime};
 
 use super::backend::RemoteError;
+use super::backfill::Backfill;
+use super::budget::Budget;
 use super::cache::Cache;
 use super::ranking::{Ranking, probe_all};
+use super::sending::Sender;
 use super::session::{Question, Session, Warning};
 use super::uploads::{Destination, Uploads, Waiting};
 use super::{Access, Location, credential_variables, lock, purge};
@@ -23,6 +26,9 @@ use crate::store::Store;
 /// Threads that requests share; what blocks has others.
 const THREADS: usize = 2;
 
+/// How often it is looked whether somebody still wants to wait.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// What a scope says in place of the branch.
 const BRANCH: &str = "${branch}";
 
@@ -31,6 +37,7 @@ const BRANCH: &str = "${branch}";
 pub struct Remotes {
     store: Arc<Store>,
     uploads: Arc<Uploads>,
+    backfill: Arc<Backfill>,
     ranking: Arc<Ranking>,
     /// Made when the first cache is used.
     runtime: OnceLock<Runtime>,
@@ -67,11 +74,16 @@ pub struct Measured {
 }
 
 impl Remotes {
-    /// Those of a store; what is learnt about them is kept in the directory `state`.
-    pub fn new(store: Arc<Store>, state: &Path) -> Self {
+    /// Those of a store, with the settings of its home; what is learnt about them is kept in the directory `state`.
+    pub fn new(store: Arc<Store>, state: &Path, settings: &UploadSettings) -> Self {
+        let sender = Sender {
+            store: Arc::clone(&store),
+            budget: Arc::new(Budget::new(settings.max_in_flight.bytes())),
+        };
         Self {
             ranking: Arc::new(Ranking::new(state.join("latency.json"))),
-            uploads: Uploads::new(Arc::clone(&store)),
+            backfill: Backfill::new(sender.clone()),
+            uploads: Uploads::new(sender),
             store,
             runtime: OnceLock::new(),
             caches: Mutex::default(),
@@ -118,11 +130,10 @@ impl Remotes {
             largest: self.store.max_size(),
         };
         let session = Session::new(
-            Arc::clone(&self.store),
-            runtime.handle().clone(),
+            (Arc::clone(&self.store), runtime.handle().clone()),
             caches,
             question,
-            Arc::clone(&self.ranking),
+            (Arc::clone(&self.ranking), Arc::clone(&self.backfill)),
             warnings,
         );
         // Something may have been left by an earlier coordinator.
@@ -224,12 +235,18 @@ impl Remotes {
         }
     }
 
-    /// Waits for what is queued, at most so long or until `is_over`, and tells what is left. Blocks.
-    pub fn drain(&self, patience: Duration, is_over: impl FnMut() -> bool) -> Waiting {
-        match self.runtime.get() {
-            Some(runtime) => self.uploads.drain(runtime.handle(), patience, is_over),
-            None => Waiting::default(),
+    /// Waits for what is queued, then for what faster caches are given, at most so long or until `is_over`, and tells what of the queue is
+    /// left. Blocks.
+    pub fn drain(&self, patience: Duration, mut is_over: impl FnMut() -> bool) -> Waiting {
+        let Some(runtime) = self.runtime.get() else {
+            return Waiting::default();
+        };
+        let deadline = Instant::now() + patience;
+        let waiting = self.uploads.drain(runtime.handle(), patience, &mut is_over);
+        while self.backfill.left() > 0 && Instant::now() < deadline && !is_over() {
+            self.backfill.settle(runtime.handle(), LOOK_AGAIN);
         }
+        waiting
     }
 
     /// What is queued.

@@ -1,6 +1,6 @@
 //! The remote caches of one run: looking results up, and fetching what is needed of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::backend::{Object, RemoteError, RemoteErrorKind};
+use super::backfill::{Backfill, Copy};
 use super::cache::{Cache, Lane};
 use super::envelope::{self, Expected, Received};
 use super::lock;
@@ -59,6 +60,9 @@ pub struct Session {
     /// Contents that are being fetched.
     fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     warnings: Mutex<Vec<Warning>>,
+    backfill: Arc<Backfill>,
+    /// What faster caches lack, until the run is over.
+    copies: Mutex<Vec<Copy>>,
 }
 
 /// Something about a cache that a user should know.
@@ -87,6 +91,10 @@ struct InUse {
 #[derive(Debug)]
 struct Hit {
     received: Received,
+    /// As it arrived.
+    envelope: Bytes,
+    /// Places of faster caches that have not got it.
+    faster: Vec<usize>,
     /// Place of its cache in the session.
     cache: usize,
     scope: String,
@@ -106,12 +114,11 @@ pub struct Wanted {
 
 impl Session {
     /// A session over caches, each with whether it is read and written.
-    pub fn new(
-        store: Arc<Store>,
-        runtime: Handle,
+    pub(super) fn new(
+        (store, runtime): (Arc<Store>, Handle),
         caches: Vec<(Arc<Cache>, bool, bool)>,
         question: Question,
-        ranking: Arc<Ranking>,
+        (ranking, backfill): (Arc<Ranking>, Arc<Backfill>),
         warnings: Vec<Warning>,
     ) -> Self {
         let caches = caches.into_iter().map(|(cache, read, write)| InUse {
@@ -138,6 +145,8 @@ impl Session {
             hits: Mutex::default(),
             fetching: Mutex::default(),
             warnings: Mutex::new(warnings),
+            backfill,
+            copies: Mutex::default(),
         };
         for used in session.caches.iter().filter(|used| used.read) {
             if used.is_out.load(Ordering::Acquire)
@@ -201,6 +210,7 @@ impl Session {
         self.runtime.spawn(async move {
             let found = session.find(kind, key).await;
             let Some(hit) = found else { return then(None) };
+            session.note_copies(kind, &hit);
             let stored = tokio::task::spawn_blocking(move || {
                 let inline = hit.received.contents.iter();
                 let inline = inline
@@ -210,6 +220,63 @@ impl Session {
             });
             then(stored.await.ok().flatten());
         });
+    }
+
+    /// Remembers where a hit is to be copied to: to faster caches that this run writes, in the scope that it came from, and where it would
+    /// be accepted. Where results are signed, what nobody signed stays out.
+    fn note_copies(&self, kind: &str, hit: &Arc<Hit>) {
+        let Some(from) = self.caches.get(hit.cache) else {
+            return;
+        };
+        let manifest = &hit.received.manifest;
+        let targets = hit.faster.iter().filter_map(|place| self.caches.get(*place));
+        for to in targets.filter(|to| to.write && to.cache.scope == hit.scope) {
+            let expected = self.expected(kind, manifest.key, &hit.scope);
+            let accepted = envelope::open(hit.envelope.clone(), &expected, &to.cache.verifier);
+            let is_accepted = accepted.is_ok_and(|there| to.cache.signer.is_none() || there.signer.is_some());
+            if !is_accepted {
+                continue;
+            }
+            let mut seen = HashSet::new();
+            let contents = manifest.contents().filter_map(|(content, executable)| {
+                let stored = hit.received.contents.get(&content.digest)?;
+                let is_apart = stored.inline.is_none() && seen.insert(content.digest);
+                is_apart.then_some((content, executable, stored.compressed))
+            });
+            lock(&self.copies).push(Copy {
+                envelope: hit.envelope.clone(),
+                object: Object::Action {
+                    scope: hit.scope.clone(),
+                    kind: kind.to_owned(),
+                    key: manifest.key,
+                },
+                key: manifest.key,
+                made_unix_ms: manifest.created_unix_ms,
+                contents: contents.collect(),
+                scope: hit.scope.clone(),
+                from: Arc::clone(&from.cache),
+                to: Arc::clone(&to.cache),
+            });
+        }
+    }
+
+    /// The run is over: what was left for later begins.
+    pub fn end(&self) {
+        let copies = std::mem::take(&mut *lock(&self.copies));
+        if !copies.is_empty() {
+            self.backfill.add(&self.runtime, copies);
+        }
+    }
+
+    fn expected<'a>(&'a self, kind: &'a str, key: Digest, scope: &'a str) -> Expected<'a> {
+        Expected {
+            kind,
+            key,
+            platform: &self.question.platform,
+            scope,
+            epoch: &self.question.epoch,
+            largest: self.question.largest,
+        }
     }
 
     /// Fetches contents. `then` is called on another thread, with those that could not be had.
@@ -282,12 +349,15 @@ impl Session {
         let order = self.order.get_or_init(|| self.rank()).await;
         // Who purged it here does not want it from elsewhere, either.
         let mut purged = self.store.purged_until(&key).ok().flatten();
+        let mut faster = Vec::new();
         for (place, used) in order
             .iter()
             .filter_map(|place| Some((*place, self.caches.get(*place)?)))
         {
+            let mut has_failed = false;
             for scope in &used.cache.read_scopes {
                 if used.is_out.load(Ordering::Acquire) {
+                    has_failed = true;
                     break;
                 }
                 let object = Object::Action {
@@ -308,18 +378,12 @@ impl Session {
                     }
                     Err(error) => {
                         self.failed(used, &error);
+                        has_failed = true;
                         None
                     }
                 };
                 let Some(bytes) = bytes else { continue };
-                let expected = Expected {
-                    kind,
-                    key,
-                    platform: &self.question.platform,
-                    scope,
-                    epoch: &self.question.epoch,
-                    largest: self.question.largest,
-                };
+                let expected = self.expected(kind, key, scope);
                 match envelope::open(bytes.clone(), &expected, &used.cache.verifier) {
                     Ok(received) if purged >= Some(received.manifest.created_unix_ms) => {
                         tracing::debug!(cache = used.cache.name, %object, "it was purged");
@@ -328,6 +392,8 @@ impl Session {
                         let origin = used.cache.origin(scope, received.signer.as_deref());
                         let hit = Arc::new(Hit {
                             received,
+                            envelope: bytes,
+                            faster,
                             cache: place,
                             scope: scope.clone(),
                             origin: Origin::Remote(origin),
@@ -341,6 +407,9 @@ impl Session {
                         Err(why) => self.refuse(used, &object, &why),
                     },
                 }
+            }
+            if !has_failed {
+                faster.push(place);
             }
         }
         None
@@ -524,6 +593,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.end();
         if self.order.get().is_some_and(|order| order.len() > 1) {
             let readable = self.caches.iter().filter(|used| used.read);
             let caches: Vec<Arc<Cache>> = readable.map(|used| Arc::clone(&used.cache)).collect();

@@ -45,7 +45,7 @@ impl Machine {
             place.path().display()
         );
         let config = parse(".hephconfig", &text, Base::default()).unwrap().config;
-        let remotes = Remotes::new(Arc::clone(&store), &home.join("state"));
+        let remotes = Remotes::new(Arc::clone(&store), &home.join("state"), &config.uploads);
         Self {
             place,
             store,
