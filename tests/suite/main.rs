@@ -24,6 +24,7 @@ mod file_systems;
 mod hello;
 mod history;
 mod host_tools;
+mod hostile;
 mod incremental;
 mod interrupt;
 mod lua;

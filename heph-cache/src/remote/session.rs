@@ -101,6 +101,9 @@ struct Hit {
     origin: Origin,
 }
 
+/// Says what is wrong with a manifest, as a fragment.
+type Check<'a> = dyn Fn(&Manifest) -> Result<(), String> + Send + Sync + 'a;
+
 /// A content that is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Wanted {
@@ -199,16 +202,17 @@ impl Session {
     }
 
     /// Asks the caches, the best first, for the result of an action, and stores what they have. Contents stay away until they are
-    /// fetched. `then` is called on another thread.
+    /// fetched. What `check` finds wrong is refused. `check` and `then` are called on another thread.
     pub fn look_up(
         self: &Arc<Self>,
         kind: &'static str,
         key: Digest,
+        check: impl Fn(&Manifest) -> Result<(), String> + Send + Sync + 'static,
         then: impl FnOnce(Option<Arc<Manifest>>) + Send + 'static,
     ) {
         let session = Arc::clone(self);
         self.runtime.spawn(async move {
-            let found = session.find(kind, key).await;
+            let found = session.find(kind, key, &check).await;
             let Some(hit) = found else { return then(None) };
             session.note_copies(kind, &hit);
             let stored = tokio::task::spawn_blocking(move || {
@@ -304,9 +308,15 @@ impl Session {
         let known = lock(&self.hits).get(&key).cloned();
         let hit = match known {
             Some(hit) => Some(hit),
-            None => self.find(kind, key).await,
+            None => self.find(kind, key, &|_| Ok(())).await,
         };
-        let Some(hit) = hit else {
+        // What is there now need not be what was accepted when it was looked up.
+        let stored = self.store.lookup(&key, &self.origins()).ok().flatten();
+        let is_it = |hit: &Arc<Hit>| {
+            let digest = hit.received.manifest.outputs_digest();
+            stored.is_some_and(|stored| stored.outputs_digest() == digest)
+        };
+        let Some(hit) = hit.filter(is_it) else {
             return wanted.iter().map(|one| one.digest).collect();
         };
         let fetches = wanted.iter().map(|one| self.fetch_one(&hit, *one));
@@ -345,7 +355,7 @@ impl Session {
     }
 
     /// The first good manifest of an action.
-    async fn find(&self, kind: &str, key: Digest) -> Option<Arc<Hit>> {
+    async fn find(&self, kind: &str, key: Digest, check: &Check<'_>) -> Option<Arc<Hit>> {
         let order = self.order.get_or_init(|| self.rank()).await;
         // Who purged it here does not want it from elsewhere, either.
         let mut purged = self.store.purged_until(&key).ok().flatten();
@@ -384,7 +394,8 @@ impl Session {
                 };
                 let Some(bytes) = bytes else { continue };
                 let expected = self.expected(kind, key, scope);
-                match envelope::open(bytes.clone(), &expected, &used.cache.verifier) {
+                let opened = envelope::open(bytes.clone(), &expected, &used.cache.verifier);
+                match opened.and_then(|received| check(&received.manifest).map(|()| received)) {
                     Ok(received) if purged >= Some(received.manifest.created_unix_ms) => {
                         tracing::debug!(cache = used.cache.name, %object, "it was purged");
                     }

@@ -71,7 +71,12 @@ impl Machine {
             })
             .unwrap();
         let (tell, told) = mpsc::channel();
-        session.look_up(offer::KIND, KEY, move |found| tell.send(found).unwrap());
+        session.look_up(
+            offer::KIND,
+            KEY,
+            |_| Ok(()),
+            move |found| tell.send(found).unwrap(),
+        );
         let found = told.recv_timeout(PATIENCE).unwrap();
         let missing = found.as_ref().map_or_else(Vec::new, |manifest| {
             let wanted = manifest.contents().map(|(content, executable)| Wanted {

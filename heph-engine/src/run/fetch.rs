@@ -8,6 +8,7 @@ use heph_cache::remote::Wanted;
 use heph_common::Digest;
 use heph_proto::{Notice, NoticeLevel, TargetOutcome, run_event};
 
+use super::declared::Declared;
 use super::task::State;
 use super::{Message, Run};
 use crate::definition::Action;
@@ -44,7 +45,9 @@ impl Run<'_> {
             return false;
         };
         let own = self.own.clone();
-        remote.look_up(KIND, keyed.key, move |found| {
+        let declared = Declared::of(&node.definition.action);
+        let check = move |manifest: &Manifest| declared.check(manifest);
+        remote.look_up(KIND, keyed.key, check, move |found| {
             // A run that has ended does not need it.
             drop(own.send(Message::Remote(id, found)));
         });

@@ -5,6 +5,7 @@
 
 mod action;
 mod codegen;
+mod declared;
 pub mod deeds;
 mod ending;
 mod fetch;
