@@ -160,7 +160,9 @@ impl Backfill {
                 continue;
             }
             let unpacked = self.content(copy, &object, (*content, *executable)).await?;
-            self.sender.put_content(to, &object, *content, unpacked).await?;
+            self.sender
+                .put_content(to, &object, *content, (unpacked, true))
+                .await?;
         }
         let name = (&copy.key, &copy.object);
         let envelope = copy.envelope.clone();

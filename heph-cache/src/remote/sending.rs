@@ -27,6 +27,9 @@ use crate::store::Store;
 /// Contents of one result that are sent at once.
 const CONTENTS_AT_ONCE: usize = 8;
 
+/// Contents of at most so many bytes are sent without asking whether they are there: that would take as long.
+const UNASKED: u64 = 32 * 1024;
+
 /// Sends results of one store.
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
@@ -154,20 +157,24 @@ impl Sender {
             compressed,
         };
         // Who replaces a result does not trust what is there.
-        if !sending.replace && self.has(cache, &object, &content.digest).await? {
+        let is_known = !sending.replace && !cache.is_bad(&object) && cache.is_there(&content.digest);
+        let is_asked = !sending.replace && content.size > UNASKED;
+        if is_known || is_asked && self.has(cache, &object, &content.digest).await? {
             return Ok(compressed);
         }
-        self.put_content(cache, &object, content, unpacked).await?;
+        let replace = sending.replace || is_asked;
+        self.put_content(cache, &object, content, (unpacked, replace))
+            .await?;
         Ok(compressed)
     }
 
-    /// Puts a content in its place, compressed where its object is.
+    /// Puts a content in its place, compressed where its object is; a small one that is there stays unless it is to be replaced.
     pub(super) async fn put_content(
         &self,
         cache: &Cache,
         object: &Object,
         content: Content,
-        unpacked: Unpacked,
+        (unpacked, replace): (Unpacked, bool),
     ) -> Result<(), Trouble> {
         let compressed = matches!(object, Object::Blob { compressed: true, .. });
         let _under_way = self.budget.take(content.size).await;
@@ -177,7 +184,7 @@ impl Sender {
             false => Ok((unpacked, content.size)),
         });
         match packed.await.map_err(io::Error::other)?? {
-            (Unpacked::Memory(bytes), _) => drop(cache.put(object, bytes, true).await?),
+            (Unpacked::Memory(bytes), _) => drop(cache.put(object, bytes, replace).await?),
             (Unpacked::File(file), size) => send_file(cache, object, &file, size).await?,
         }
         cache.note_there(content.digest);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::backend::{Chunks, Object, RemoteError, RemoteErrorKind};
@@ -20,6 +20,9 @@ const MOST_RESUMES: u32 = 4;
 
 /// How often a transfer begins anew because the object became another one meanwhile.
 const MOST_RESTARTS: u32 = 2;
+
+/// Bytes that are gathered before they are written down.
+const GATHERED: usize = 256 * 1024;
 
 /// Why a content did not arrive.
 #[derive(Debug)]
@@ -150,38 +153,95 @@ enum Part {
 }
 
 /// What one answer brings.
+///
+/// What came is written down while more comes, a good deal at once: to wake another thread for each piece takes longer than writing it.
 async fn part(
     cache: &Cache,
     mut chunks: Chunks,
-    mut intake: Intake<File>,
+    intake: Intake<File>,
     offset: &mut u64,
 ) -> Result<Part, Trouble> {
-    let failed = |error| Trouble::Local(io::Error::other(error));
-    loop {
-        let patience = cache.read_timeout();
+    let patience = cache.read_timeout();
+    let mut writer = Writer {
+        idle: Some(Box::new(intake)),
+        busy: None,
+        gathered: Vec::new(),
+        bytes: 0,
+    };
+    let broken = loop {
         match timeout(patience, chunks.next()).await {
             Ok(Some(Ok(chunk))) => {
                 *offset += chunk.len() as u64;
-                let taken = spawn_blocking(move || {
-                    let taken = intake.take(&chunk);
-                    (intake, taken)
-                });
-                let taken = taken.await.map_err(failed)?;
-                intake = taken.0;
-                taken.1.map_err(bad_or_local)?;
+                writer.gather(chunk).await?;
             }
-            Ok(Some(Err(error))) => return Ok(Part::Broken(Box::new(intake), error)),
-            Ok(None) => {
-                let finished = spawn_blocking(move || intake.finish()).await.map_err(failed)?;
-                return finished.map(|_| Part::Last).map_err(bad_or_local);
-            }
+            Ok(Some(Err(error))) => break Some(error),
+            Ok(None) => break None,
             Err(_) => {
                 let patience = heph_common::duration::Shown(patience);
                 let message = format!("the transfer stalled: nothing came for {patience}");
-                let error = RemoteError::new(RemoteErrorKind::TimedOut, message);
-                return Ok(Part::Broken(Box::new(intake), error));
+                break Some(RemoteError::new(RemoteErrorKind::TimedOut, message));
             }
         }
+    };
+    let intake = writer.end().await?;
+    if let Some(error) = broken {
+        return Ok(Part::Broken(intake, error));
+    }
+    let finished = spawn_blocking(move || intake.finish()).await;
+    match finished.map_err(io::Error::other).map_err(Trouble::Local)? {
+        Ok(_) => Ok(Part::Last),
+        Err(error) => Err(bad_or_local(error)),
+    }
+}
+
+type Written = (Box<Intake<File>>, io::Result<()>);
+
+/// Hands what comes to threads that may block, one after the other.
+struct Writer {
+    /// Unless it is being written to.
+    idle: Option<Box<Intake<File>>>,
+    busy: Option<JoinHandle<Written>>,
+    gathered: Vec<Bytes>,
+    /// Of what is gathered.
+    bytes: usize,
+}
+
+impl Writer {
+    async fn gather(&mut self, chunk: Bytes) -> Result<(), Trouble> {
+        self.bytes += chunk.len();
+        self.gathered.push(chunk);
+        match self.bytes >= GATHERED {
+            true => self.write().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Begins to write what is gathered, once what came before is written.
+    async fn write(&mut self) -> Result<(), Trouble> {
+        let mut intake = self.written().await?;
+        let gathered = std::mem::take(&mut self.gathered);
+        self.bytes = 0;
+        self.busy = Some(spawn_blocking(move || {
+            let taken = gathered.iter().try_for_each(|chunk| intake.take(chunk));
+            (intake, taken)
+        }));
+        Ok(())
+    }
+
+    /// What is written to, when all that was begun is done.
+    async fn written(&mut self) -> Result<Box<Intake<File>>, Trouble> {
+        if let Some(busy) = self.busy.take() {
+            let (intake, taken) = busy.await.map_err(io::Error::other).map_err(Trouble::Local)?;
+            taken.map_err(bad_or_local)?;
+            return Ok(intake);
+        }
+        let lost = || Trouble::Local(io::Error::other("what is written to is lost"));
+        self.idle.take().ok_or_else(lost)
+    }
+
+    async fn end(mut self) -> Result<Box<Intake<File>>, Trouble> {
+        self.write().await?;
+        self.written().await
     }
 }
 
