@@ -340,17 +340,22 @@ fn through_heph(
     for manifest in &manifests {
         let sender = sender.clone();
         let fetcher = Arc::clone(&session);
-        session.look_up("target", manifest.key, move |found| {
-            let found = found.expect("a hit");
-            let wanted = found.contents().map(|(content, executable)| Wanted {
-                key: found.key,
-                digest: content.digest,
-                executable,
-            });
-            fetcher.fetch("target", wanted.collect(), move |missing| {
-                sender.send(missing).expect("somebody waits");
-            });
-        });
+        session.look_up(
+            "target",
+            manifest.key,
+            |_| Ok(()),
+            move |found| {
+                let found = found.expect("a hit");
+                let wanted = found.contents().map(|(content, executable)| Wanted {
+                    key: found.key,
+                    digest: content.digest,
+                    executable,
+                });
+                fetcher.fetch("target", wanted.collect(), move |missing| {
+                    sender.send(missing).expect("somebody waits");
+                });
+            },
+        );
     }
     drop(sender);
     let missing: Vec<Digest> = answers.into_iter().flatten().collect();
