@@ -150,6 +150,9 @@ fn copy_home(env: &Environment, name: &str) -> PathBuf {
     copy
 }
 
+/// What the power took with it.
+type Loss = (&'static str, fn(&Path));
+
 /// The write-ahead log of the index.
 fn log_of(home: &Path) -> PathBuf {
     let files = files_below(&home.join("cache/db")).into_iter();
@@ -165,7 +168,7 @@ fn cut(path: &Path, share: f64) {
 
 #[test]
 fn what_a_machine_without_power_left_is_finished() {
-    let losses: [(&str, fn(&Path)); 6] = [
+    let losses: [Loss; 6] = [
         ("nothing is lost", |_| {}),
         ("a tenth of the log is lost", |home| cut(&log_of(home), 0.9)),
         ("a half of the log is lost", |home| cut(&log_of(home), 0.5)),
