@@ -320,6 +320,7 @@ fn through_heph(
             origin: Origin::Local,
             record: None,
             uploads: session.uploads(),
+            replace: false,
             partial: false,
             always_files: false,
             lock: None,

@@ -157,6 +157,7 @@ fn publication_of(number: u64, bytes: Vec<u8>) -> Publication {
             history_limit: None,
         }),
         uploads: Vec::new(),
+        replace: false,
         partial: false,
         always_files: false,
         lock: None,

@@ -13,8 +13,10 @@ use crate::queue::Holder;
 use crate::row::{self, Table};
 
 mod purge;
+mod uploads;
 
 pub(crate) use purge::purged;
+pub(crate) use uploads::REPLACE;
 
 /// Revisions of a target whose key parts are kept.
 pub(crate) const KEPT_REVISIONS: u32 = 20;
@@ -68,14 +70,15 @@ pub(crate) fn apply(
             key,
             value,
         } => record(connection, namespace, key, value),
-        Operation::UploadFailed { key, cache } => connection
-            .prepare_cached("UPDATE upload SET tries=tries+1 WHERE key=?1 AND cache=?2")?
-            .execute((key.as_bytes(), cache))
-            .map(drop),
-        Operation::Uploaded { key, cache } => connection
-            .prepare_cached("DELETE FROM upload WHERE key=?1 AND cache=?2")?
-            .execute((key.as_bytes(), cache))
-            .map(drop),
+        Operation::UploadFailed { key, cache } => uploads::failed(connection, key, cache),
+        Operation::Uploaded { key, cache, replace } => uploads::done(connection, key, cache, *replace),
+        Operation::LeaseUploads {
+            caches,
+            owner,
+            until,
+            dead,
+        } => uploads::lease(connection, caches, (owner, *until), dead),
+        Operation::ReleaseUploads { owner } => uploads::release(connection, owner),
     }
 }
 
@@ -175,12 +178,7 @@ fn store(
         }
     }
     for cache in &publish.uploads {
-        connection
-            .prepare_cached(
-                "INSERT INTO upload(key, cache, queued, tries, owner, lease_end) VALUES (?1, ?2, ?3, 0, NULL, 0)
-                 ON CONFLICT(key, cache) DO NOTHING",
-            )?
-            .execute((key.as_bytes(), cache, used))?;
+        uploads::add(connection, &key, cache, (used, publish.replace))?;
     }
     match &publish.revision {
         Some(revision) => remember(connection, places, changes, revision),

@@ -49,4 +49,6 @@ pub use memory::MemoryOptions;
 pub use options::{LockBackend, StoreOptions};
 pub use origin::{Origin, OriginFilter};
 pub use restore::{PlaceError, Placed, Placement, place};
-pub use store::{BlobSource, NewBlob, PresenceToken, Publication, Revision, Store, StoreStats, Upload};
+pub use store::{
+    BlobSource, Leased, Lessee, NewBlob, PresenceToken, Publication, Revision, Store, StoreStats, Upload,
+};

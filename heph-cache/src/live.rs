@@ -45,6 +45,12 @@ impl LiveRun {
         self
     }
 
+    /// The name of its file.
+    pub(crate) fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// When it began, in milliseconds since 1970.
     pub fn started_unix_ms(&self) -> u64 {
         self.started_unix_ms
@@ -79,6 +85,21 @@ impl LiveRuns {
         Ok(Self { directory })
     }
 
+    /// Another directory of the same kind, for others than runs.
+    pub(crate) fn at(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Whether one lives that was begun here, by its name.
+    pub(crate) fn lives(&self, name: &str) -> bool {
+        // Shared: those who look do not take each other for the living.
+        match File::open(self.directory.join(name)).map(|file| file.try_lock_shared()) {
+            Ok(Err(TryLockError::WouldBlock)) => true,
+            Ok(Ok(()) | Err(TryLockError::Error(_))) => false,
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
     /// Begins a run. The file is locked before it gets its name: nobody ever sees it unlocked.
     pub(crate) fn begin(&self) -> Result<LiveRun, StoreError> {
         let started_unix_ms = clock::unix_ms();
@@ -103,7 +124,11 @@ impl LiveRuns {
     pub(crate) fn living(&self) -> Result<Living, StoreError> {
         let mut living = Living::default();
         let failed = |error| StoreError::io("list", &self.directory, error);
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(living),
+            other => other.map_err(failed)?,
+        };
+        for entry in entries {
             let path = entry.map_err(failed)?.path();
             let Ok(mut file) = File::open(&path) else {
                 continue;

@@ -43,10 +43,23 @@ pub(crate) enum Operation {
         key: Vec<u8>,
         value: Vec<u8>,
     },
-    /// An upload is done, or given up.
-    Uploaded { key: Digest, cache: String },
+    /// An upload is done, or given up. Without `replace`, one stays that was asked to replace what is there meanwhile.
+    Uploaded {
+        key: Digest,
+        cache: String,
+        replace: bool,
+    },
     /// An upload was tried in vain.
     UploadFailed { key: Digest, cache: String },
+    /// Take what waits for these caches and is nobody's, until then (milliseconds since 1970); nothing belongs to the dead.
+    LeaseUploads {
+        caches: Vec<String>,
+        owner: String,
+        until: u64,
+        dead: Vec<String>,
+    },
+    /// What an owner has taken is nobody's again.
+    ReleaseUploads { owner: String },
 }
 
 /// A result with everything that its rows need.
@@ -59,6 +72,8 @@ pub(crate) struct Publish {
     pub blobs: Vec<PublishBlob>,
     pub revision: Option<RevisionRow>,
     pub uploads: Vec<String>,
+    /// Whether they replace what the caches have.
+    pub replace: bool,
     /// Seconds since 1970.
     pub used: u64,
 }

@@ -27,9 +27,11 @@ use crate::shared::Shared;
 mod publish;
 mod purge;
 mod statistics;
+mod uploads;
 
 pub use publish::{BlobSource, NewBlob, Publication, Revision};
-pub use statistics::{StoreStats, Upload};
+pub use statistics::StoreStats;
+pub use uploads::{Leased, Lessee, Upload};
 
 /// Last-used times are refreshed when they are older than this many seconds.
 const TOUCH_INTERVAL: u64 = 30 * 60;

@@ -1,9 +1,10 @@
 //! The queue of uploads: what is under way at once, and who sends what.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use heph_tests::Environment;
 use heph_tests::servers::Slow;
+use heph_tests::{Environment, Mode, wait_until};
+use rustix::process::Signal;
 
 use crate::remote::uploads_left;
 
@@ -55,4 +56,89 @@ fn bytes_under_way_are_bounded() {
     // What is larger by itself goes alone.
     let alone = most("uploads:\n  maxInFlightBytes: 1 KiB\n");
     assert_eq!(alone, SIZE);
+}
+
+/// Puts that were sent more than once.
+fn repeated(server: &Slow) -> Vec<String> {
+    let mut puts = server.requests("PUT ");
+    puts.sort();
+    let twice = puts.windows(2).filter(|pair| pair[0] == pair[1]);
+    twice.map(|pair| pair[0].clone()).collect()
+}
+
+#[test]
+fn two_coordinators_of_one_home_send_each_result_once() {
+    let server = Slow::new(Duration::from_millis(300));
+    let env = machine(&server, 24, 10_000).with_mode(Mode::InProcess);
+    let first = env.heph(["run", "//..."]).start();
+    wait_until("the first one sends", || !server.requests("PUT ").is_empty());
+    let second = env.heph(["cache", "flush"]).run();
+    assert_eq!(second.success().out(), "everything is uploaded\n");
+    first.wait().success();
+    assert_eq!(server.files("/actions/").len(), 24);
+    assert_eq!(repeated(&server), [""; 0]);
+}
+
+#[test]
+fn what_a_killed_coordinator_had_taken_is_sent_by_the_next_one() {
+    let server = Slow::new(Duration::from_millis(300));
+    let env = machine(&server, 12, 10_000).with_mode(Mode::InProcess);
+    let first = env.heph(["run", "//..."]).start();
+    wait_until("the first one sends", || !server.requests("PUT ").is_empty());
+    first.signal(Signal::KILL);
+    first.wait();
+    assert!(uploads_left(&env) > 0);
+    server.set_delay(Duration::ZERO);
+    let began = Instant::now();
+    let second = env.heph(["cache", "flush"]).run();
+    assert_eq!(second.success().out(), "everything is uploaded\n");
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "nobody waits for the end of the lease of a dead one"
+    );
+    let made = env.heph(["cache", "stats", "--json"]).run().json()["results"].as_u64();
+    assert_eq!(Some(server.files("/actions/").len() as u64), made);
+}
+
+#[test]
+fn a_forced_run_reads_nothing_and_replaces_what_the_cache_has() {
+    let server = Slow::new(Duration::ZERO);
+    let first = machine(&server, 2, 10_000);
+    first.build("//...");
+    first.heph(["cache", "flush"]).run().success();
+    let read = |env: &Environment| env.heph(["run", "-q", "--cat-out", "//:t0"]).run().stdout;
+    let other = || {
+        let env = machine(&server, 2, 10_000);
+        define(&env, &server, "    write: false\n");
+        env
+    };
+    let before = read(&first);
+    assert_eq!(read(&other()), before);
+
+    let second = machine(&server, 2, 10_000);
+    define(&second, &server, "");
+    let asked = || {
+        server
+            .requests("GET ")
+            .iter()
+            .filter(|r| r.contains("/actions/"))
+            .count()
+    };
+    let asked_before = asked();
+    let forced = second.heph(["run", "--force", "--json", "//..."]).build();
+    assert_eq!(forced.executed(), ["//:t0", "//:t1"]);
+    second.heph(["cache", "flush"]).run().success();
+    assert_eq!(asked(), asked_before);
+    let after = read(&second);
+    assert_ne!(after, before, "they are random");
+    assert_eq!(read(&other()), after);
+
+    // Without it, the first good one stays.
+    let third = machine(&server, 2, 10_000);
+    third.build("//...");
+    third.heph(["cache", "flush"]).run().success();
+    assert_eq!(read(&other()), after);
+    for env in [&first, &second, &third] {
+        env.stop_daemons();
+    }
 }

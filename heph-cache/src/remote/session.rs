@@ -531,6 +531,7 @@ impl Session {
             origin: hit.origin,
             record: None,
             uploads: Vec::new(),
+            replace: false,
             partial: true,
             always_files: false,
             lock: None,

@@ -1,7 +1,8 @@
 //! Sending results to remote caches: the queue is a table of the index, and whoever coordinates goes on with it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
@@ -16,10 +17,16 @@ use super::cache::Cache;
 use super::lock;
 use super::sending::{Sender, Sending, Trouble};
 use crate::clock;
-use crate::store::{Store, Upload};
+use crate::store::{Leased, Lessee, Store, Upload};
 
 /// How long what was published may take until it is committed, and others with it.
 const GATHER: Duration = Duration::from_millis(50);
+
+/// How long what is taken from the queue stays with who took it; renewed while it is being sent.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// How often it is looked whether what another coordinator took is anybody's again.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// Results of one cache that are sent at once.
 const AT_ONCE: usize = 64;
@@ -46,6 +53,8 @@ pub struct Uploads {
     work: Notify,
     /// Something was done, or given up for now.
     progress: Notify,
+    /// Made when something is sent for the first time.
+    lessee: OnceLock<Lessee>,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +85,7 @@ impl Uploads {
             driver: Mutex::default(),
             work: Notify::new(),
             progress: Notify::new(),
+            lessee: OnceLock::new(),
         })
     }
 
@@ -149,10 +159,7 @@ impl Uploads {
         loop {
             lock(&self.driver).is_called = false;
             sleep(GATHER).await;
-            let store = Arc::clone(&self.store);
-            let rows = spawn_blocking(move || store.uploads()).await;
-            let rows = rows.ok().and_then(Result::ok).unwrap_or_default();
-            let rest = self.send_all(rows).await;
+            let rest = self.round().await;
             self.progress.notify_waiters();
             let rest = {
                 let mut driver = lock(&self.driver);
@@ -166,6 +173,62 @@ impl Uploads {
                 }
             };
             let _ = timeout(rest, self.work.notified()).await;
+        }
+    }
+
+    /// Takes what waits and sends it; how long to wait until more may be sent, `None` when nothing is left.
+    async fn round(self: &Arc<Self>) -> Option<Duration> {
+        let leased = self.lease().await;
+        let is_empty = leased.own.is_empty();
+        let elsewhere = (leased.others > 0).then_some(OTHERS);
+        let rest = {
+            let mut sending = pin!(self.send_all(leased.own));
+            loop {
+                match timeout(LEASE / 3, &mut sending).await {
+                    Ok(rest) => break rest,
+                    // What is under way stays this coordinator's.
+                    Err(_) => drop(self.lease().await),
+                }
+            }
+        };
+        if !is_empty {
+            self.release();
+        }
+        [rest, elsewhere].into_iter().flatten().min()
+    }
+
+    /// Takes what waits for caches that are known here, unless another coordinator sends it.
+    async fn lease(self: &Arc<Self>) -> Leased {
+        let own = Arc::clone(self);
+        let leased = spawn_blocking(move || {
+            let caches: Vec<String> = lock(&own.destinations).keys().cloned().collect();
+            if own.store.uploads()?.is_empty() {
+                return Ok(Leased::default());
+            }
+            let lessee = match own.lessee.get() {
+                Some(lessee) => lessee,
+                None => {
+                    let made = own.store.lessee()?;
+                    own.lessee.get_or_init(|| made)
+                }
+            };
+            own.store.lease_uploads(lessee, &caches, LEASE)
+        });
+        match leased.await {
+            Ok(Ok(leased)) => leased,
+            Ok(Err(error)) => {
+                tracing::warn!("uploads cannot be taken from the queue: {error}");
+                Leased::default()
+            }
+            Err(_) => Leased::default(),
+        }
+    }
+
+    fn release(&self) {
+        if let Some(lessee) = self.lessee.get()
+            && let Err(error) = self.store.release_uploads(lessee)
+        {
+            tracing::warn!("what was not uploaded stays taken for a while: {error}");
         }
     }
 
@@ -200,12 +263,14 @@ impl Uploads {
                 cache,
                 key: row.key,
                 epoch: &destination.epoch,
-                replace: false,
+                replace: row.replace,
             };
             match self.sender.send(sending).await {
                 Ok(()) => {
                     cache.writing.reset();
-                    self.done(row);
+                    if let Err(error) = self.store.sent(row) {
+                        tracing::warn!(key = %row.key, "an upload that is done stays in the queue: {error}");
+                    }
                     self.progress.notify_waiters();
                 }
                 Err(Trouble::Gone) => self.done(row),
@@ -243,7 +308,7 @@ impl Uploads {
 
     fn done(&self, row: &Upload) {
         if let Err(error) = self.store.uploaded(&row.key, &row.cache) {
-            tracing::warn!(key = %row.key, "an upload that is done stays in the queue: {error}");
+            tracing::warn!(key = %row.key, "an upload that is given up stays in the queue: {error}");
         }
     }
 

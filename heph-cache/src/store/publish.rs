@@ -22,6 +22,8 @@ pub struct Publication {
     pub record: Option<Revision>,
     /// Names of the caches that it is to be sent to.
     pub uploads: Vec<String>,
+    /// Whether it takes the place of what these have.
+    pub replace: bool,
     /// Content that is neither given nor stored is left to be fetched when it is needed, from where the manifest came from.
     pub partial: bool,
     /// Small blobs become files, too: outputs of compilers, which are linked into user trees.
@@ -83,6 +85,7 @@ impl Store {
             origin,
             record,
             uploads,
+            replace,
             partial,
             always_files,
             lock,
@@ -129,6 +132,7 @@ impl Store {
             origin,
             blobs: placed,
             uploads,
+            replace,
             used: clock::unix_ms() / 1000,
         });
         let claims = Claims {

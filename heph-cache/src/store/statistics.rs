@@ -1,4 +1,4 @@
-//! What the store holds, in numbers; and the upload queue as it stands.
+//! What the store holds, in numbers.
 
 use super::*;
 use crate::index::integer;
@@ -26,19 +26,6 @@ pub struct StoreStats {
     pub live_runs: u64,
     /// Generations that this process gave up because they were damaged.
     pub damaged_generations: u64,
-}
-
-/// An upload that waits.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Upload {
-    /// Action key.
-    pub key: Digest,
-    /// Name of the cache.
-    pub cache: String,
-    /// Tries so far.
-    pub tries: u64,
-    /// Since when it waits, in seconds since 1970.
-    pub queued_unix_s: u64,
 }
 
 impl Store {
@@ -75,59 +62,8 @@ impl Store {
             damaged_generations: self.shared.damaged.load(Ordering::Relaxed),
         })
     }
-
-    /// Uploads that wait, the oldest first. Each keeps its result and blobs from eviction.
-    ///
-    /// # Errors
-    /// As [`Store::lookup`].
-    pub fn uploads(&self) -> Result<Vec<Upload>, StoreError> {
-        let found = self.shared.read(|index| {
-            index.read(|connection| {
-                let mut statement =
-                    connection.prepare_cached("SELECT key, cache, tries, queued FROM upload ORDER BY id")?;
-                let mut rows = statement.query([])?;
-                let mut found = Vec::new();
-                while let Some(row) = rows.next()? {
-                    let key = row.get_ref(0)?.as_blob().ok().and_then(Digest::from_slice);
-                    let cache = row.get_ref(1)?.as_str().ok();
-                    found.extend(key.zip(cache).map(|(key, cache)| Upload {
-                        key,
-                        cache: cache.to_owned(),
-                        tries: count(integer(row, 2)),
-                        queued_unix_s: count(integer(row, 3)),
-                    }));
-                }
-                Ok(found)
-            })
-        })?;
-        Ok(found.unwrap_or_default())
-    }
-
-    /// Notes that an upload was tried in vain.
-    ///
-    /// # Errors
-    /// As [`Store::remember_parts`].
-    pub fn upload_failed(&self, key: &Digest, cache: &str) -> Result<(), StoreError> {
-        self.push(Operation::UploadFailed {
-            key: *key,
-            cache: cache.to_owned(),
-        })
-        .map(drop)
-    }
-
-    /// Takes an upload off the queue: it is done, or given up.
-    ///
-    /// # Errors
-    /// As [`Store::remember_parts`].
-    pub fn uploaded(&self, key: &Digest, cache: &str) -> Result<(), StoreError> {
-        self.push(Operation::Uploaded {
-            key: *key,
-            cache: cache.to_owned(),
-        })
-        .map(drop)
-    }
 }
 
-fn count(number: Option<i64>) -> u64 {
+pub(super) fn count(number: Option<i64>) -> u64 {
     number.unwrap_or(0).max(0).cast_unsigned()
 }

@@ -127,6 +127,7 @@ impl Run<'_> {
             always_files: false,
             lock: keyed.lock.clone(),
             uploads: uploads.clone(),
+            replace: self.start.force,
         };
         let published = self
             .services
