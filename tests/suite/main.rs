@@ -32,6 +32,7 @@ mod messages;
 mod query;
 mod remote;
 mod remote_backfill;
+mod remote_kills;
 mod remote_leftovers;
 mod remote_purge;
 mod remote_queue;
