@@ -153,6 +153,13 @@ async fn https_webdav() {
     errors::denied(&subject.clone().with("HEPH_CACHE_PASSWORD", "wrong-password")).await;
     let in_uri = format!("https://{user}:{password}@localhost:{}/uri", server.port);
     checks::small(&subject.clone().without("HEPH_CACHE_PASSWORD").at(&in_uri)).await;
+    // It is this cache's own: what the environment has may be another's.
+    let others = subject
+        .clone()
+        .at(&in_uri)
+        .with("HEPH_CACHE_TOKEN", "of-another-cache")
+        .with("HEPH_CACHE_PASSWORD", "of-another-cache");
+    checks::small(&others).await;
     let wrong = format!("https://{user}:wrong-password@localhost:{}/uri", server.port);
     errors::denied(&subject.clone().without("HEPH_CACHE_PASSWORD").at(&wrong)).await;
 }

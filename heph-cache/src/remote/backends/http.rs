@@ -322,13 +322,13 @@ enum Identity {
 }
 
 impl Identity {
-    /// Bearer if there is a token, else basic if there is a name or a password.
+    /// That of the URI, which is this cache's own; else bearer if there is a token, else basic if there is a name or a password.
     fn find(login: Option<&Login>, access: &Access) -> Option<Self> {
-        if let Some(token) = access.secret("HEPH_CACHE_TOKEN") {
-            return Some(Self::Bearer(token.to_owned()));
-        }
         if let Some(login) = login {
             return Some(Self::Basic(login.user.clone(), login.password.clone()));
+        }
+        if let Some(token) = access.secret("HEPH_CACHE_TOKEN") {
+            return Some(Self::Bearer(token.to_owned()));
         }
         match (
             access.secret("HEPH_CACHE_USER"),
