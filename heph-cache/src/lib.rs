@@ -51,4 +51,5 @@ pub use origin::{Origin, OriginFilter};
 pub use restore::{PlaceError, Placed, Placement, place};
 pub use store::{
     BlobSource, Leased, Lessee, NewBlob, PresenceToken, Publication, Revision, Store, StoreStats, Upload,
+    UploadSum,
 };

@@ -31,7 +31,7 @@ mod uploads;
 
 pub use publish::{BlobSource, NewBlob, Publication, Revision};
 pub use statistics::StoreStats;
-pub use uploads::{Leased, Lessee, Upload};
+pub use uploads::{Leased, Lessee, Upload, UploadSum};
 
 /// Last-used times are refreshed when they are older than this many seconds.
 const TOUCH_INTERVAL: u64 = 30 * 60;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use heph_cache::remote::purge::Purged;
-use heph_cache::remote::remotes::Measured;
+use heph_cache::remote::remotes::{Condition, Measured};
 use heph_cache::remote::uploads::Waiting;
 use heph_cache::remote::{Caller, Remotes, Warning};
 use heph_cache::{
-    History, LockBackend as StoreLock, MemoryOptions, OriginFilter, Store, StoreError, StoreOptions, history,
+    History, LockBackend as StoreLock, MemoryOptions, OriginFilter, Store, StoreError, StoreOptions,
+    UploadSum, history,
 };
 use heph_common::config::{Config, LockBackend};
 use heph_common::query::Query;
@@ -363,6 +364,25 @@ impl Engine {
     /// Whether results wait for caches that are known here.
     pub fn has_uploads(&self) -> bool {
         self.services.remotes.waiting().known > 0
+    }
+
+    /// What waits to be uploaded for each cache, and whether it can be sent by this coordinator.
+    pub fn upload_sums(&self) -> Vec<(UploadSum, bool)> {
+        let remotes = &self.services.remotes;
+        let sums = self.services.store.upload_sums().unwrap_or_else(|error| {
+            tracing::warn!("the queue of uploads cannot be read: {error}");
+            Vec::new()
+        });
+        let known = |sum: UploadSum| {
+            let is_known = remotes.knows(&sum.cache);
+            (sum, is_known)
+        };
+        sums.into_iter().map(known).collect()
+    }
+
+    /// How the remote caches are that were used.
+    pub fn cache_conditions(&self) -> Vec<Condition> {
+        self.services.remotes.conditions()
     }
 
     /// Waits for uploads, which nobody would go on with for now, and says what is left.

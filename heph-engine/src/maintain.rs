@@ -84,10 +84,22 @@ fn statistics(store: &Store, home: &Home) -> Result<Vec<u8>, RunError> {
         live_runs: u64,
         generation: u64,
         uploads: u64,
+        waiting: Vec<Waiting>,
         sandboxes: u64,
         sandbox_bytes: u64,
     }
+    #[derive(Serialize)]
+    struct Waiting {
+        cache: String,
+        results: u64,
+        bytes: u64,
+    }
     let stats = stored(store.stats())?;
+    let waiting = stored(store.upload_sums())?.into_iter().map(|sum| Waiting {
+        cache: sum.name().to_owned(),
+        results: sum.results,
+        bytes: sum.bytes,
+    });
     let sandboxes = clean::measure(&home.sandbox_dir());
     json(&Statistics {
         version: VERSION,
@@ -101,6 +113,7 @@ fn statistics(store: &Store, home: &Home) -> Result<Vec<u8>, RunError> {
         live_runs: stats.live_runs,
         generation: stats.generation,
         uploads: stats.uploads,
+        waiting: waiting.collect(),
         sandboxes: sandboxes.count,
         sandbox_bytes: sandboxes.bytes,
     })

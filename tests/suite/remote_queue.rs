@@ -142,3 +142,64 @@ fn a_forced_run_reads_nothing_and_replaces_what_the_cache_has() {
         env.stop_daemons();
     }
 }
+
+#[test]
+fn what_waits_and_which_cache_rests_is_told() {
+    let server = Slow::new(Duration::ZERO);
+    let env = machine(&server, 3, 100_000);
+    let define = |port: u16| {
+        env.write(
+            ".hephconfig",
+            format!(
+                "{}sandbox:\n  mode: \"off\"\ncaches:\n  away:\n    uri: http://me:hidden@127.0.0.1:{port}/cache\n    read: false\n    retries: 0\n    pause: 1h\n",
+                heph_tests::CONFIG
+            ),
+        );
+    };
+    // Nobody listens there.
+    define(9);
+    env.build("//...");
+    let _ = env.heph(["cache", "flush", "--timeout", "5s"]).run();
+    let stats = env.heph(["cache", "stats"]).run();
+    stats
+        .success()
+        .says("uploads    3 results, 293.0 KiB, for cache 'away'");
+    let status = env.heph(["status", "--json"]).run().json();
+    assert_eq!(
+        status["uploads"],
+        serde_json::json!([{"cache": "away", "results": 3, "bytes": 300_000}])
+    );
+    let status = env.heph(["status"]).run();
+    status
+        .success()
+        .says("uploads     3 results, 293.0 KiB, for cache 'away'")
+        .never_says("hidden");
+    if env.mode() == Mode::InProcess {
+        return;
+    }
+    status.says("caches      away (http://");
+    let daemon = env.heph(["daemon", "status"]).run();
+    daemon
+        .success()
+        .says("scope main; not written for ")
+        .says("it cannot be reached")
+        .says("uploads     3 results, 293.0 KiB, for cache 'away'")
+        .never_says("hidden");
+    let document = env.heph(["daemon", "status", "--json"]).run().json();
+    let daemon = &document["daemons"][0];
+    assert_eq!(daemon["uploads"][0]["known"], true);
+    assert!(
+        daemon["caches"][0]["writing"]["left_ms"].as_u64().unwrap() > 60_000,
+        "{document}"
+    );
+    assert_eq!(daemon["caches"][0]["reading"], serde_json::Value::Null);
+
+    // Another daemon does not know the cache until somebody uses it.
+    env.stop_daemons();
+    env.heph(["daemon", "start"]).run().success();
+    let document = env.heph(["daemon", "status", "--json"]).run().json();
+    assert_eq!(document["daemons"][0]["uploads"][0]["known"], false, "{document}");
+    env.heph(["daemon", "status"])
+        .run()
+        .says("for cache 'away', when somebody uses it");
+}

@@ -205,6 +205,11 @@ impl Cache {
         }
     }
 
+    /// Its URI without a password.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
     /// How long a small read may take.
     pub fn read_timeout(&self) -> Duration {
         self.read_timeout

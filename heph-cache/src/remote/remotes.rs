@@ -26,6 +26,9 @@ use crate::store::Store;
 /// Threads that requests share; what blocks has others.
 const THREADS: usize = 2;
 
+/// Caches that are kept for later callers, with their connections.
+const MOST_KEPT: usize = 32;
+
 /// How often it is looked whether somebody still wants to wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -42,7 +45,31 @@ pub struct Remotes {
     /// Made when the first cache is used.
     runtime: OnceLock<Runtime>,
     /// By definition and credentials.
-    caches: Mutex<HashMap<Digest, Arc<Cache>>>,
+    caches: Mutex<HashMap<Digest, Kept>>,
+}
+
+/// A cache, and when it was last asked for.
+#[derive(Debug)]
+struct Kept {
+    cache: Arc<Cache>,
+    used: Instant,
+}
+
+/// How a cache is.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// Its name.
+    pub name: String,
+    /// Its URI without a password.
+    pub uri: String,
+    /// The scope that is written to.
+    pub scope: String,
+    /// What small reads take lately.
+    pub latency: Option<Duration>,
+    /// Why it was not read when it was tried last, and for how long it is left alone.
+    pub reading: Option<(RemoteError, Duration)>,
+    /// The same for writing.
+    pub writing: Option<(RemoteError, Duration)>,
 }
 
 /// Whose caches they are.
@@ -249,6 +276,33 @@ impl Remotes {
         waiting
     }
 
+    /// The caches that were used and are still known, by name.
+    pub fn conditions(&self) -> Vec<Condition> {
+        let mut kept: Vec<(Arc<Cache>, Instant)> = lock(&self.caches)
+            .values()
+            .map(|kept| (Arc::clone(&kept.cache), kept.used))
+            .collect();
+        // Of one with several credentials, that of the last caller.
+        kept.sort_by(|(one, first), (other, second)| {
+            (&one.name, &one.id, second).cmp(&(&other.name, &other.id, first))
+        });
+        kept.dedup_by(|(one, _), (other, _)| one.id == other.id);
+        let condition = |cache: &Cache| Condition {
+            name: cache.name.clone(),
+            uri: cache.uri().to_owned(),
+            scope: cache.scope.clone(),
+            latency: cache.observed().map(Duration::from_micros),
+            reading: cache.reading.cause().map(|cause| (cause, cache.reading.rest())),
+            writing: cache.writing.cause().map(|cause| (cause, cache.writing.rest())),
+        };
+        kept.iter().map(|(cache, _)| condition(cache)).collect()
+    }
+
+    /// Whether uploads to a cache can be sent, by its name in the queue.
+    pub fn knows(&self, id: &str) -> bool {
+        self.uploads.knows(id)
+    }
+
     /// What is queued.
     pub fn waiting(&self) -> Waiting {
         self.uploads.waiting()
@@ -270,8 +324,10 @@ impl Remotes {
         let scopes = scopes(name, settings, caller.branch)?;
         let access = Access::new(settings, caller.environment.clone());
         let id = identity(name, settings, &scopes, &access);
-        if let Some(known) = lock(&self.caches).get(&id) {
-            return Ok(Arc::clone(known));
+        let now = Instant::now();
+        if let Some(known) = lock(&self.caches).get_mut(&id) {
+            known.used = now;
+            return Ok(Arc::clone(&known.cache));
         }
         let unusable = |error: RemoteError| Warning {
             message: format!("cache '{name}' is not used: {error}"),
@@ -280,8 +336,36 @@ impl Remotes {
             ),
         };
         let cache = Arc::new(Cache::open(name, settings, scopes, &access).map_err(unusable)?);
-        lock(&self.caches).insert(id, Arc::clone(&cache));
+        let mut caches = lock(&self.caches);
+        caches.insert(
+            id,
+            Kept {
+                cache: Arc::clone(&cache),
+                used: now,
+            },
+        );
+        self.uploads.prune(MOST_KEPT);
+        prune(&mut caches, &cache.id);
         Ok(cache)
+    }
+}
+
+/// Lets go of what nobody uses: the same cache with credentials that have been replaced, and what was not asked for for longest.
+fn prune(caches: &mut HashMap<Digest, Kept>, id: &str) {
+    let newest = caches
+        .values()
+        .filter(|kept| kept.cache.id == id)
+        .map(|kept| kept.used);
+    let newest = newest.max();
+    let is_used = |kept: &Kept| Arc::strong_count(&kept.cache) > 1;
+    caches.retain(|_, kept| kept.cache.id != id || Some(kept.used) == newest || is_used(kept));
+    while caches.len() > MOST_KEPT {
+        let unused = caches.iter().filter(|(_, kept)| !is_used(kept));
+        let oldest = unused.min_by_key(|(_, kept)| kept.used).map(|(id, _)| *id);
+        match oldest {
+            Some(oldest) => drop(caches.remove(&oldest)),
+            None => return,
+        }
     }
 }
 
@@ -338,4 +422,58 @@ fn identity(name: &str, settings: &Settings, scopes: &(String, Vec<String>), acc
         parts.extend([variable.into_bytes(), value]);
     }
     Digest::of_parts(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use heph_common::config::{Base, parse};
+
+    use super::*;
+    use crate::options::StoreOptions;
+
+    #[test]
+    fn caches_of_credentials_that_were_replaced_are_let_go() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(home.path(), StoreOptions::default()).unwrap());
+        let config = |scope: &str| {
+            let text = format!("caches:\n  shared:\n    uri: s3://bucket/x\n    scope: {scope}\n");
+            parse(".hephconfig", &text, Base::default()).unwrap().config
+        };
+        let remotes = Remotes::new(store, &home.path().join("state"), &config("main").uploads);
+        let session = |config: &Config, token: usize| {
+            let names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+            let environment = names.map(|name| (name.to_owned(), format!("{name}{token}")));
+            remotes.session(&Caller {
+                config,
+                environment: &environment.into(),
+                branch: &|| None,
+                platform: "p",
+            })
+        };
+        let kept = || lock(&remotes.caches).len();
+        let main = config("main");
+        let held = session(&main, 0);
+        for token in 1..50 {
+            assert!(session(&main, token).is_some());
+        }
+        // That of the last caller, the one before, whose place in the queue it has taken, and the one that is in use.
+        assert!((2..=3).contains(&kept()), "{}", kept());
+        assert_eq!(remotes.conditions().len(), 1);
+        assert!(
+            remotes
+                .session(&Caller {
+                    config: &main,
+                    environment: &BTreeMap::new(),
+                    branch: &|| None,
+                    platform: "p"
+                })
+                .is_some()
+        );
+        drop(held);
+
+        for branch in 0..3 * MOST_KEPT {
+            session(&config(&format!("branch-{branch}")), 0);
+        }
+        assert!(kept() <= MOST_KEPT + 1, "{}", kept());
+    }
 }

@@ -94,6 +94,22 @@ impl Uploads {
         lock(&self.destinations).insert(destination.cache.id.clone(), destination);
     }
 
+    /// Whether somebody brought a cache, by its name in the queue.
+    pub fn knows(&self, id: &str) -> bool {
+        lock(&self.destinations).contains_key(id)
+    }
+
+    /// Forgets caches for which nothing waits, when there are more than so many.
+    pub fn prune(&self, most: usize) {
+        if lock(&self.destinations).len() <= most {
+            return;
+        }
+        // Where the queue cannot be read, nothing is known to be forgotten.
+        if let Ok(waiting) = self.store.upload_sums() {
+            lock(&self.destinations).retain(|id, _| waiting.iter().any(|sum| sum.cache == *id));
+        }
+    }
+
     /// Something may have been queued.
     pub fn call(self: &Arc<Self>, runtime: &Handle) {
         if lock(&self.destinations).is_empty() {

@@ -31,6 +31,24 @@ pub struct Upload {
     pub lease_end_unix_ms: u64,
 }
 
+/// What waits for one cache.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UploadSum {
+    /// Name of the cache in the queue.
+    pub cache: String,
+    /// How many results.
+    pub results: u64,
+    /// Their contents in bytes.
+    pub bytes: u64,
+}
+
+impl UploadSum {
+    /// Name of the cache in the configuration.
+    pub fn name(&self) -> &str {
+        self.cache.split_once(' ').map_or(&self.cache, |(_, name)| name)
+    }
+}
+
 /// Who sends uploads; what it has taken is anybody's when this is dropped, or when its process ends.
 #[derive(Debug)]
 pub struct Lessee {
@@ -142,6 +160,32 @@ impl Store {
                         queued_unix_s: count(integer(row, 3)),
                         owner: row.get(4).unwrap_or_default(),
                         lease_end_unix_ms: count(integer(row, 5)),
+                    }));
+                }
+                Ok(found)
+            })
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// What waits for each cache, in the order of their names in the queue.
+    ///
+    /// # Errors
+    /// As [`Store::lookup`].
+    pub fn upload_sums(&self) -> Result<Vec<UploadSum>, StoreError> {
+        let found = self.shared.read(|index| {
+            index.read(|connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT upload.cache, count(*), sum(action.size) FROM upload
+                     LEFT JOIN action ON action.key=upload.key AND action.origin=x'' GROUP BY upload.cache ORDER BY upload.cache",
+                )?;
+                let mut rows = statement.query([])?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    found.extend(row.get_ref(0)?.as_str().ok().map(|cache| UploadSum {
+                        cache: cache.to_owned(),
+                        results: count(integer(row, 1)),
+                        bytes: count(integer(row, 2)),
                     }));
                 }
                 Ok(found)

@@ -2,16 +2,18 @@
 
 use heph_common::Exit;
 use heph_proto::maintain_request::What;
-use heph_proto::{StatusReply, StatusRequest, StoreStatistics};
+use heph_proto::{CacheStatus, StatusReply, StatusRequest, StoreStatistics, UploadStatus};
 use serde_json::{Value, json};
 
-use crate::commands::daemon::status::{document as daemon_document, run_text, runs_document};
+use crate::commands::daemon::status::{
+    caches_text, document as daemon_document, run_text, runs_document, uploads_text,
+};
 use crate::connector::{Connection, Connector};
 use crate::context::Context;
 use crate::error::Result;
 use crate::render::json::VERSION;
 use crate::service;
-use crate::views::number_of;
+use crate::views::{list_of, number_of, text_of};
 use crate::words;
 use crate::workspace::Workspace;
 
@@ -33,6 +35,7 @@ pub(super) fn run(context: &Context, _: &StatusArgs) -> Result<Exit> {
             "results": store["results"], "blobs": store["blobs"], "bytes": bytes,
             "max_bytes": store["max_bytes"], "live_runs": store["live_runs"],
         },
+        "uploads": store["waiting"],
     });
     context.show(&document, |_| {
         let line = |name: &str, value: &str| format!("{name:<11} {value}\n");
@@ -62,12 +65,34 @@ pub(super) fn run(context: &Context, _: &StatusArgs) -> Result<Exit> {
             let memory = words::size(daemon.memory_bytes);
             text += &line("daemon", &format!("process {}, {memory}", daemon.pid));
         }
-        for (number, run) in runs.iter().enumerate() {
-            text += &line(if number == 0 { "runs" } else { "" }, &run_text(run));
+        let uploads: Vec<UploadStatus> = list_of(&store["waiting"]).iter().map(upload).collect();
+        let caches = daemon.as_ref().map_or(&[][..], |daemon| &daemon.caches);
+        // Of those that are well there is nothing to tell.
+        let resting = caches
+            .iter()
+            .filter(|cache| cache.reading.is_some() || cache.writing.is_some());
+        let resting: Vec<CacheStatus> = resting.cloned().collect();
+        for (name, values) in [
+            ("runs", runs.iter().map(run_text).collect()),
+            ("caches", caches_text(&resting)),
+            ("uploads", uploads_text(&uploads)),
+        ] {
+            for (number, value) in values.iter().enumerate() {
+                text += &line(if number == 0 { name } else { "" }, value);
+            }
         }
         text
     })?;
     Ok(Exit::Success)
+}
+
+fn upload(waiting: &Value) -> UploadStatus {
+    UploadStatus {
+        cache: text_of(&waiting["cache"]).to_owned(),
+        results: number_of(&waiting["results"]),
+        bytes: number_of(&waiting["bytes"]),
+        known: true,
+    }
 }
 
 /// Statistics of the store; and what the daemon does, if there is one. None is started to be looked at.

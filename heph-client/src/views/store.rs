@@ -44,8 +44,25 @@ pub fn statistics(document: &Value, style: Style) -> String {
             ),
         ),
         ("running", count("live_runs", "run")),
+        ("uploads", uploads(document)),
     ];
     columns(rows.iter().map(|(name, value)| (*name, value.clone())))
+}
+
+/// What waits to be uploaded.
+fn uploads(document: &Value) -> String {
+    let waiting: Vec<String> = list_of(&document["waiting"])
+        .iter()
+        .map(|waiting| {
+            let results = words::counted(number_of(&waiting["results"]), "result");
+            let bytes = words::size(number_of(&waiting["bytes"]));
+            format!("{results}, {bytes}, for cache '{}'", text_of(&waiting["cache"]))
+        })
+        .collect();
+    match waiting.is_empty() {
+        true => "none wait".to_owned(),
+        false => waiting.join("; "),
+    }
 }
 
 /// One result and where it came from.

@@ -136,6 +136,7 @@ fn every_documented_shape_is_shown() {
     in all     71.0 MiB of at most 10.0 GiB
     sandboxes  3, 40.0 KiB
     running    0 runs
+    uploads    3 results, 1.0 MiB, for cache 'shared'
     "#);
 }
 

@@ -938,6 +938,59 @@ pub struct StatusReply {
     /// Of these workspaces, those of which something is kept in memory, sorted.
     #[prost(string, repeated, tag = "14")]
     pub warm: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Results that wait to be uploaded, by cache, sorted by name.
+    #[prost(message, repeated, tag = "15")]
+    pub uploads: ::prost::alloc::vec::Vec<UploadStatus>,
+    /// Remote caches that it has used, sorted by name.
+    #[prost(message, repeated, tag = "16")]
+    pub caches: ::prost::alloc::vec::Vec<CacheStatus>,
+}
+/// What waits for one cache.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadStatus {
+    /// Name of the cache.
+    #[prost(string, tag = "1")]
+    pub cache: ::prost::alloc::string::String,
+    /// How many results.
+    #[prost(uint64, tag = "2")]
+    pub results: u64,
+    /// Their contents in bytes.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// Whether the coordinator knows the cache, with credentials; else these wait for a caller that brings them.
+    #[prost(bool, tag = "4")]
+    pub known: bool,
+}
+/// How a remote cache is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheStatus {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Without a password.
+    #[prost(string, tag = "2")]
+    pub uri: ::prost::alloc::string::String,
+    /// The trust scope that is written to.
+    #[prost(string, tag = "3")]
+    pub scope: ::prost::alloc::string::String,
+    /// What small reads take lately, in microseconds; 0 where that is not known.
+    #[prost(uint64, tag = "4")]
+    pub latency_us: u64,
+    /// Unset while it may be read.
+    #[prost(message, optional, tag = "5")]
+    pub reading: ::core::option::Option<CacheRest>,
+    /// Unset while it may be written.
+    #[prost(message, optional, tag = "6")]
+    pub writing: ::core::option::Option<CacheRest>,
+}
+/// A cache that failed when it was tried last.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheRest {
+    /// What it said.
+    #[prost(string, tag = "1")]
+    pub cause: ::prost::alloc::string::String,
+    /// It is not asked for so long, in milliseconds; 0 when the next request tries.
+    #[prost(uint64, tag = "2")]
+    pub left_ms: u64,
 }
 /// A run that goes on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use heph_common::{Exit, clock};
-use heph_proto::{RunStatus, StatusReply, StatusRequest};
+use heph_proto::{CacheRest, CacheStatus, RunStatus, StatusReply, StatusRequest, UploadStatus};
 use serde_json::{Value, json};
 
 use super::found;
@@ -50,7 +50,65 @@ pub fn document(status: &StatusReply) -> Value {
         "memory_bytes": status.memory_bytes, "warm": status.warm,
         "socket": status.socket, "log": status.log, "clients": status.clients, "workspaces": status.workspaces,
         "runs": runs_document(&status.runs), "problems": problems,
+        "uploads": status.uploads.iter().map(upload_document).collect::<Value>(),
+        "caches": status.caches.iter().map(cache_document).collect::<Value>(),
     })
+}
+
+fn upload_document(upload: &UploadStatus) -> Value {
+    json!({"cache": upload.cache, "results": upload.results, "bytes": upload.bytes, "known": upload.known})
+}
+
+fn cache_document(cache: &CacheStatus) -> Value {
+    let rest = |rest: &CacheRest| json!({"cause": rest.cause, "left_ms": rest.left_ms});
+    json!({
+        "name": cache.name, "uri": cache.uri, "scope": cache.scope,
+        "latency_us": Some(cache.latency_us).filter(|latency| *latency > 0),
+        "reading": cache.reading.as_ref().map(rest), "writing": cache.writing.as_ref().map(rest),
+    })
+}
+
+/// What waits to be uploaded, a line for each cache.
+pub fn uploads_text(uploads: &[UploadStatus]) -> Vec<String> {
+    let text = |upload: &UploadStatus| {
+        let results = words::counted(upload.results, "result");
+        let (bytes, cache) = (words::size(upload.bytes), &upload.cache);
+        let until = match upload.known {
+            true => "",
+            false => ", when somebody uses it",
+        };
+        format!("{results}, {bytes}, for cache '{cache}'{until}")
+    };
+    uploads.iter().map(text).collect()
+}
+
+/// How remote caches are, a line for each.
+pub fn caches_text(caches: &[CacheStatus]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for cache in caches {
+        let latency = match cache.latency_us {
+            0 => String::new(),
+            micros => format!(", answers in {}", words::duration(Duration::from_micros(micros))),
+        };
+        let place = format!("{} ({}), scope {}", cache.name, cache.uri, cache.scope);
+        let rests = [("read", &cache.reading), ("written", &cache.writing)];
+        let rests: Vec<String> = rests
+            .into_iter()
+            .filter_map(|(what, rest)| {
+                let rest = rest.as_ref()?;
+                let when = match rest.left_ms {
+                    0 => "until the next try".to_owned(),
+                    left => format!("for {}", words::duration(Duration::from_millis(left))),
+                };
+                Some(format!("not {what} {when}: {}", rest.cause))
+            })
+            .collect();
+        match rests.is_empty() {
+            true => lines.push(format!("{place}{latency}")),
+            false => lines.push(format!("{place}; {}", rests.join("; "))),
+        }
+    }
+    lines
 }
 
 /// Runs as docs/json.md describes them.
@@ -89,6 +147,8 @@ fn text(status: &StatusReply) -> String {
     several(&mut line, "workspaces", &workspaces.collect::<Vec<_>>());
     let runs: Vec<String> = status.runs.iter().map(run_text).collect();
     several(&mut line, "runs", &runs);
+    several(&mut line, "caches", &caches_text(&status.caches));
+    several(&mut line, "uploads", &uploads_text(&status.uploads));
     let problems = status.problems.iter().map(|problem| {
         let ago = words::duration(self::since(problem.at_unix_ms));
         format!("{ago} ago: {}", problem.message)
@@ -159,6 +219,31 @@ mod tests {
                 message: "a client could not be let in".into(),
             }],
             started_unix_ms: u64::MAX,
+            uploads: vec![UploadStatus {
+                cache: "far".into(),
+                results: 2,
+                bytes: 3 << 20,
+                known: true,
+            }],
+            caches: vec![
+                CacheStatus {
+                    name: "far".into(),
+                    uri: "s3://far/x".into(),
+                    scope: "main".into(),
+                    writing: Some(CacheRest {
+                        cause: "it cannot be reached: connection refused".into(),
+                        left_ms: 4000,
+                    }),
+                    ..CacheStatus::default()
+                },
+                CacheStatus {
+                    name: "near".into(),
+                    uri: "s3://near/x".into(),
+                    scope: "main".into(),
+                    latency_us: 1200,
+                    ..CacheStatus::default()
+                },
+            ],
             ..StatusReply::default()
         };
         insta::assert_snapshot!(text(&status), @"
@@ -172,6 +257,9 @@ mod tests {
         workspaces  /a
                     /b (not in memory)
         runs        //... in /a: 3 of 10 targets, for 0us (process 99)
+        caches      far (s3://far/x), scope main; not written for 4.0s: it cannot be reached: connection refused
+                    near (s3://near/x), scope main, answers in 1ms
+        uploads     2 results, 3.0 MiB, for cache 'far'
         problems    0us ago: a client could not be let in
         ");
     }
