@@ -40,6 +40,8 @@ pub enum Fault {
     Status(u16),
     /// What would write is told that there is no room; reading works.
     Full,
+    /// What would write contents is answered 500; what would write anything else takes half a second.
+    NoContents,
 }
 
 /// A proxy before one server on this machine.
@@ -54,7 +56,7 @@ struct Shared {
     protocol: Protocol,
     server: u16,
     fault: Mutex<Fault>,
-    /// Requests by their verbs, since they were last counted.
+    /// Requests by their kinds, since they were last counted.
     requests: Mutex<BTreeMap<String, usize>>,
     is_over: AtomicBool,
 }
@@ -95,7 +97,7 @@ impl Proxy {
         *lock(&self.shared.fault) = fault;
     }
 
-    /// Requests by their verbs since this was last asked.
+    /// Requests since this was last asked, by their verbs and by what they are about: `GET blobs`, `set actions`.
     pub fn take_requests(&self) -> BTreeMap<String, usize> {
         std::mem::take(&mut lock(&self.shared.requests))
     }
@@ -132,7 +134,7 @@ impl Shared {
             let Some(request) = self.protocol.request(&mut requests)? else {
                 return Ok(());
             };
-            self.count(&request.verb);
+            self.count(&request.kind());
             let Some(request) = self.disturbed(request, &mut answers)? else {
                 continue;
             };
@@ -183,6 +185,14 @@ impl Shared {
             Fault::Full if request.writes() => {
                 answers.write_all(self.protocol.refusal(507, &request).as_bytes())?;
                 Ok(None)
+            }
+            Fault::NoContents if request.writes() && request.kind().ends_with(" blobs") => {
+                answers.write_all(self.protocol.refusal(500, &request).as_bytes())?;
+                Ok(None)
+            }
+            Fault::NoContents if request.writes() => {
+                std::thread::sleep(Duration::from_millis(500));
+                Ok(Some(request))
             }
             _ => Ok(Some(request)),
         }

@@ -139,6 +139,24 @@ fn what_a_killed_run_without_a_daemon_left_is_finished() {
     place.has_everything("killed");
 }
 
+#[test]
+fn what_failed_beside_what_was_sent_is_sent_by_the_same_daemon() {
+    let Some(place) = Place::new("what_failed_beside_what_was_sent_is_sent_by_the_same_daemon") else {
+        return;
+    };
+    let env = place.stuck(Mode::Fresh);
+    env.build("//...");
+    kill(&env);
+    // Its successor finds all of it at once.
+    place.proxy.set(Fault::NoContents);
+    env.build("//...");
+    wait_until("all but one is sent", || left(&env) == 1);
+    // Nobody asks for anything any more.
+    place.proxy.set(Fault::None);
+    wait_until("that one, too", || left(&env) == 0);
+    place.has_everything("one by one");
+}
+
 /// What is left of a home when the power goes: files as they are at that moment, but perhaps without what was written last.
 fn copy_home(env: &Environment, name: &str) -> PathBuf {
     let copy = env.beside(name);

@@ -31,6 +31,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest wish of a server to be left alone that is waited for within a request.
 const LONGEST_WISH: Duration = Duration::from_secs(2);
 
+/// Shortest first pause, whatever is set: nobody means to ask without end.
+const SHORTEST_REST: Duration = Duration::from_millis(10);
+
 /// Longest pause after a cache has failed, unless the first one is set to be longer.
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
@@ -343,9 +346,14 @@ impl Breaker {
     /// One whose first pause is so long; doubled each time the cache fails again.
     pub fn new(first: Duration) -> Self {
         Self {
-            first,
+            first: first.max(SHORTEST_REST),
             state: Mutex::default(),
         }
+    }
+
+    /// How long the cache is left alone when it fails for the first time.
+    pub fn first_pause(&self) -> Duration {
+        self.first
     }
 
     /// Whether requests may be made. After a pause one failure is enough for the next.
@@ -405,4 +413,65 @@ fn jittered(pause: Duration) -> Duration {
         .update(&std::process::id().to_le_bytes());
     let [random, ..] = *hasher.finalize().as_bytes();
     pause.mul_f64(0.5 + f64::from(random) / 510.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure() -> RemoteError {
+        RemoteError::new(RemoteErrorKind::Unavailable, "gone")
+    }
+
+    /// Waits for the end of a pause and gives how long it was.
+    fn pause(breaker: &Breaker) -> Duration {
+        breaker.trip(&failure());
+        let began = Instant::now();
+        let rest = breaker.rest();
+        assert!(!breaker.is_closed() || rest.is_zero());
+        while !breaker.is_closed() {
+            assert!(began.elapsed() < Duration::from_secs(10));
+            std::thread::yield_now();
+        }
+        rest
+    }
+
+    #[test]
+    fn pauses_double_until_it_works_again() {
+        let first = Duration::from_millis(40);
+        let breaker = Breaker::new(first);
+        assert!(breaker.is_closed() && !breaker.is_suspect());
+        for longest in [first, first * 2, first * 4] {
+            let rest = pause(&breaker);
+            assert!(rest <= longest, "{rest:?}");
+            // Its half, but for what has passed until it was looked at.
+            assert!(rest > longest / 4, "{rest:?}");
+            assert!(breaker.is_suspect() && breaker.cause() == Some(failure()));
+        }
+        breaker.reset();
+        assert!(!breaker.is_suspect() && breaker.cause().is_none());
+        assert!(pause(&breaker) <= first);
+    }
+
+    #[test]
+    fn several_failures_at_once_are_one_and_a_wish_of_the_server_is_heeded() {
+        let breaker = Breaker::new(Duration::from_secs(8));
+        for _ in 0..5 {
+            breaker.trip(&failure());
+        }
+        assert!(breaker.rest() <= Duration::from_secs(8));
+        let breaker = Breaker::new(Duration::ZERO);
+        let wish = RemoteError {
+            retry_after: Some(Duration::from_secs(100)),
+            ..failure()
+        };
+        breaker.trip(&wish);
+        assert!(breaker.rest() > Duration::from_secs(90));
+        let breaker = Breaker::new(Duration::ZERO);
+        breaker.trip(&failure());
+        assert!(breaker.is_suspect(), "no pause is no pause at all");
+        let breaker = Breaker::new(Duration::from_secs(1000));
+        breaker.trip(&failure());
+        assert!(breaker.rest() > LONGEST_REST, "what is set is not shortened");
+    }
 }

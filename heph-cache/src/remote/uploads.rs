@@ -270,10 +270,11 @@ impl Uploads {
             let row = &row;
             if now.saturating_sub(row.queued_unix_s) > destination.max_age.as_secs() {
                 tracing::warn!(cache = cache.name, key = %row.key, "an upload is given up: it has waited for too long");
-                return self.done(row);
+                self.done(row);
+                return false;
             }
             if !cache.writing.is_closed() {
-                return;
+                return true;
             }
             let sending = Sending {
                 cache,
@@ -307,19 +308,24 @@ impl Uploads {
                     tracing::info!(cache = cache.name, key = %row.key, %error, "an upload failed, and is tried again later");
                     cache.writing.trip(&error);
                     let _ = self.store.upload_failed(&row.key, &row.cache);
+                    return true;
                 }
                 Err(Trouble::Local(error)) => {
                     tracing::warn!(cache = cache.name, key = %row.key, "an upload cannot be read: {error}");
                     cache.writing.trip(&RemoteError::connection("reading what is to be sent", &error));
+                    return true;
                 }
             }
+            false
         });
-        stream::iter(sends)
-            .buffer_unordered(AT_ONCE)
-            .collect::<Vec<()>>()
-            .await;
-        let is_left = !cache.writing.is_closed() || cache.writing.is_suspect();
-        is_left.then(|| cache.writing.rest())
+        let left = stream::iter(sends).buffer_unordered(AT_ONCE);
+        let is_left = left.fold(false, |any, one| async move { any || one }).await;
+        // What succeeded after something else failed has ended the pause.
+        let rest = match cache.writing.is_suspect() {
+            true => cache.writing.rest(),
+            false => cache.writing.first_pause(),
+        };
+        is_left.then_some(rest)
     }
 
     fn done(&self, row: &Upload) {

@@ -43,6 +43,17 @@ impl Message {
         bytes
     }
 
+    /// The verb of a request, and which objects of heph it is about, if any.
+    pub fn kind(&self) -> String {
+        let begin = self.bytes.get(..self.bytes.len().min(1024)).unwrap_or_default();
+        let begin = String::from_utf8_lossy(begin);
+        let kinds = ["actions", "blobs", "tombstones"];
+        match kinds.iter().find(|kind| begin.contains(&format!("/{kind}/"))) {
+            Some(kind) => format!("{} {kind}", self.verb),
+            None => self.verb.clone(),
+        }
+    }
+
     /// Whether it is a request that would write something.
     pub fn writes(&self) -> bool {
         ["PUT", "POST", "SET", "set", "add"].contains(&self.verb.as_str())
