@@ -406,7 +406,12 @@ impl Engine {
         let causes = left
             .resting
             .iter()
-            .map(|(name, cause)| format!(" (cache '{name}': {cause})"));
+            .map(|resting| format!(" (cache '{}': {})", resting.cache, resting.cause));
+        let later = "the next run with this home goes on with it";
+        let hint = match left.resting.first() {
+            Some(resting) => format!("{}; {later}", resting.hint),
+            None => later.to_owned(),
+        };
         let waiting = match left.known {
             1 => "1 result waits".to_owned(),
             count => format!("{count} results wait"),
@@ -416,7 +421,7 @@ impl Engine {
                 level: NoticeLevel::Warning.into(),
                 code: "uploads-left".to_owned(),
                 message: format!("{waiting} to be uploaded{}", causes.collect::<String>()),
-                hint: "the next run with this home goes on with it".to_owned(),
+                hint,
             })),
         });
     }

@@ -71,8 +71,19 @@ pub struct Waiting {
     pub known: u64,
     /// Results that wait for somebody who brings the definition and the credentials of their cache.
     pub unknown: u64,
-    /// Caches that do not take anything at the moment, with what they said.
-    pub resting: Vec<(String, String)>,
+    /// Caches that do not take anything at the moment.
+    pub resting: Vec<Resting>,
+}
+
+/// A cache that does not take anything at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resting {
+    /// Its name.
+    pub cache: String,
+    /// What it failed with.
+    pub cause: String,
+    /// What to do about it.
+    pub hint: String,
 }
 
 impl Uploads {
@@ -138,8 +149,13 @@ impl Uploads {
         let known: Vec<&Destination> = known.collect();
         let is_stuck = known.iter().all(|known| known.cache.writing.is_suspect());
         let resting = destinations.values().filter_map(|destination| {
-            let cause = destination.cache.writing.cause()?;
-            Some((destination.cache.name.clone(), cause.to_string()))
+            let cache = &destination.cache;
+            let cause = cache.writing.cause()?;
+            Some(Resting {
+                cache: cache.name.clone(),
+                cause: cause.to_string(),
+                hint: cause.hint(&cache.name, &cache.location),
+            })
         });
         let waiting = Waiting {
             known: known.len() as u64,

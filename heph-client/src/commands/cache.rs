@@ -105,8 +105,9 @@ fn flushed(document: &Value) -> String {
     for resting in document["resting"].as_array().into_iter().flatten() {
         let name = resting["cache"].as_str().unwrap_or_default();
         let cause = resting["cause"].as_str().unwrap_or_default();
+        let hint = resting["hint"].as_str().unwrap_or_default();
         text.push_str(&format!(
-            "cache '{name}' does not take anything at the moment: {cause}\n"
+            "cache '{name}' does not take anything at the moment: {cause}\nhint: {hint}\n"
         ));
     }
     match number("unknown") {

@@ -33,6 +33,7 @@ pub(super) fn flush(engine: &Engine, config: &[u8], wanted: &StoreFlush) -> Resu
     struct Resting {
         cache: String,
         cause: String,
+        hint: String,
     }
     let config = read(config)?;
     let patience = match wanted.timeout_ms {
@@ -41,12 +42,16 @@ pub(super) fn flush(engine: &Engine, config: &[u8], wanted: &StoreFlush) -> Resu
     };
     let environment: BTreeMap<String, String> = wanted.environment.clone().into_iter().collect();
     let waiting = engine.flush_uploads(&config, &environment, Path::new(&wanted.root), patience);
-    let resting = waiting.resting.into_iter();
+    let resting = waiting.resting.into_iter().map(|resting| Resting {
+        cache: resting.cache,
+        cause: resting.cause,
+        hint: resting.hint,
+    });
     json(&Flushed {
         version: VERSION,
         left: waiting.known,
         unknown: waiting.unknown,
-        resting: resting.map(|(cache, cause)| Resting { cache, cause }).collect(),
+        resting: resting.collect(),
     })
 }
 
