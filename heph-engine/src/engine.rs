@@ -1,12 +1,13 @@
 //! The engine of one coordinator: its store, its locks, and the workspaces that are warm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use heph_cache::remote::provenance::{Seen, Source};
 use heph_cache::remote::purge::Purged;
 use heph_cache::remote::remotes::{Condition, Measured};
 use heph_cache::remote::uploads::Waiting;
@@ -359,6 +360,26 @@ impl Engine {
             branch: &|| branch(&asked.root, &asked.environment),
             platform: "",
         })
+    }
+
+    /// Where results of the caches of a configuration come from, by origin, and what they have for a key.
+    ///
+    /// # Errors
+    /// When the system has no threads.
+    pub fn provenance(
+        &self,
+        config: &Config,
+        environment: &BTreeMap<String, String>,
+        root: &Path,
+        key: &Digest,
+    ) -> std::io::Result<(HashMap<Digest, Source>, Vec<Seen>)> {
+        let caller = Caller {
+            config,
+            environment,
+            branch: &|| branch(root, environment),
+            platform: "",
+        };
+        self.services.remotes.provenance(&caller, key)
     }
 
     /// Whether results wait for caches that are known here.

@@ -4,19 +4,19 @@
 
 mod clean;
 mod remote;
+mod result;
 
 use std::time::{Duration, SystemTime};
 
-use heph_cache::{Manifest, OriginFilter, SandboxMode, Store, StoreError};
+use heph_cache::{Store, StoreError};
 use heph_common::{Digest, Exit, Home};
 use heph_proto::maintain_request::What;
 use heph_proto::{MaintainRequest, RunError};
 use serde::Serialize;
 
 use crate::engine::{Engine, wire_error};
-use crate::inspect::{Output, Part, VERSION, store_error};
+use crate::inspect::{VERSION, store_error};
 use crate::problem::Problem;
-use crate::product::Product;
 
 /// Files on their way into the store that are older than this belong to nobody, though runs live.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
@@ -36,7 +36,7 @@ pub fn answer(engine: &Engine, request: &MaintainRequest) -> Result<Vec<u8>, Run
         What::Collect(_) => collect(engine.store()),
         What::Clear(_) => clear(engine.store()),
         What::Clean(_) => clean(engine.store(), &home),
-        What::Inspect(inspect) => result(engine.store(), &inspect.key),
+        What::Inspect(inspect) => result::result(engine, &request.config, inspect),
         What::Flush(wanted) => remote::flush(engine, &request.config, wanted),
         What::MeasureLatency(wanted) => remote::measure_latency(engine, &request.config, wanted),
         What::Purge(wanted) => remote::purge(engine, &request.config, wanted),
@@ -191,64 +191,5 @@ fn key_of(text: &str) -> Result<Digest, RunError> {
             Exit::Usage,
             problem.hint("a key is 64 hex digits, as heph inspect hashin prints it"),
         )
-    })
-}
-
-/// One result and where it came from.
-fn result(store: &Store, text: &str) -> Result<Vec<u8>, RunError> {
-    #[derive(Serialize)]
-    struct Stored<'a> {
-        version: u32,
-        key: String,
-        kind: &'a str,
-        address: &'a str,
-        platform: &'a str,
-        sandbox: Option<&'static str>,
-        producer: &'a str,
-        created_unix_ms: u64,
-        duration_ms: u64,
-        exit_code: i32,
-        log: Option<Log>,
-        outputs: Vec<Output<'a>>,
-        parts: Option<Vec<Part>>,
-    }
-    #[derive(Serialize)]
-    struct Log {
-        digest: String,
-        size: u64,
-    }
-    let key = key_of(text)?;
-    let found = stored(store.lookup(&key, &OriginFilter::local()))?;
-    let manifest = found.ok_or_else(|| {
-        fail(
-            Exit::Failure,
-            Problem::new(format!("the store has no result with the key {key}")),
-        )
-    })?;
-    let manifest: &Manifest = &manifest;
-    let parts = stored(store.parts(&key))?;
-    let product = Product::of(manifest);
-    json(&Stored {
-        version: VERSION,
-        key: key.to_hex(),
-        kind: &manifest.kind,
-        address: &manifest.address,
-        platform: &manifest.platform,
-        sandbox: match manifest.sandbox {
-            SandboxMode::Unspecified => None,
-            SandboxMode::Strict => Some("strict"),
-            SandboxMode::Standard => Some("standard"),
-            SandboxMode::Off => Some("off"),
-        },
-        producer: &manifest.producer,
-        created_unix_ms: manifest.created_unix_ms,
-        duration_ms: u64::try_from(manifest.duration.as_millis()).unwrap_or(u64::MAX),
-        exit_code: manifest.exit_code,
-        log: manifest.log.map(|log| Log {
-            digest: log.digest.to_hex(),
-            size: log.size,
-        }),
-        outputs: Output::made(&product),
-        parts: parts.map(|parts| parts.into_iter().map(Part::from).collect()),
     })
 }

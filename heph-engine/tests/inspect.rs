@@ -88,10 +88,12 @@ fn readable(document: &str) -> String {
     }
     text.push_str(rest);
     for name in ["created_unix_ms", "duration_ms"] {
-        if let Some(at) = text.find(&format!("\"{name}\":")) {
-            let start = at + name.len() + 3;
+        let mut from = 0;
+        while let Some(at) = text[from..].find(&format!("\"{name}\":")) {
+            let start = from + at + name.len() + 3;
             let length = text[start..].find(|c: char| !c.is_ascii_digit()).unwrap();
             text.replace_range(start..start + length, "<time>");
+            from = start;
         }
     }
     text.replace("},{", "},\n{").replace("[{", "[\n{")
@@ -417,7 +419,14 @@ fn the_key_that_is_shown_is_the_key_of_the_run() {
         .next()
         .unwrap()
         .to_owned();
-    let stored = maintain(&bench, maintain_request::What::Inspect(StoreInspect { key })).unwrap();
+    let stored = maintain(
+        &bench,
+        maintain_request::What::Inspect(StoreInspect {
+            key,
+            ..StoreInspect::default()
+        }),
+    )
+    .unwrap();
     assert!(stored.contains("\"address\":\"//app:bin\""), "{stored}");
 }
 
@@ -634,6 +643,7 @@ fn maintain(bench: &Bench, what: maintain_request::What) -> Result<String, RunEr
         &bench.engine(),
         &MaintainRequest {
             what: Some(what),
+            config: bench.start("//...").workspace.unwrap().config,
             ..MaintainRequest::default()
         },
     )?;
@@ -657,7 +667,7 @@ fn the_store_is_counted_trimmed_and_cleared() {
         };
         hidden(hidden(text, "index_bytes"), "max_bytes")
     };
-    insta::assert_snapshot!(statistics(), @r#"{"version":1,"home":"<home>","results":3,"blobs":0,"blob_bytes":0,"small_blobs":3,"index_bytes":<bytes>,"max_bytes":<bytes>,"live_runs":0,"generation":1,"uploads":0,"sandboxes":0,"sandbox_bytes":0}"#);
+    insta::assert_snapshot!(statistics(), @r#"{"version":1,"home":"<home>","results":3,"blobs":0,"blob_bytes":0,"small_blobs":3,"index_bytes":<bytes>,"max_bytes":<bytes>,"live_runs":0,"generation":1,"uploads":0,"waiting":[],"sandboxes":0,"sandbox_bytes":0}"#);
     let collected = maintain(&bench, maintain_request::What::Collect(StoreCollect {})).unwrap();
     assert!(
         collected.starts_with("{\"version\":1,\"removed_results\":0,\"removed_blobs\":0,\"freed_bytes\":0,"),
@@ -687,7 +697,7 @@ fn the_store_is_counted_trimmed_and_cleared() {
         cleared.starts_with("{\"version\":1,\"removed_results\":3,"),
         "{cleared}"
     );
-    insta::assert_snapshot!(statistics(), @r#"{"version":1,"home":"<home>","results":0,"blobs":0,"blob_bytes":0,"small_blobs":0,"index_bytes":<bytes>,"max_bytes":<bytes>,"live_runs":0,"generation":2,"uploads":0,"sandboxes":0,"sandbox_bytes":0}"#);
+    insta::assert_snapshot!(statistics(), @r#"{"version":1,"home":"<home>","results":0,"blobs":0,"blob_bytes":0,"small_blobs":0,"index_bytes":<bytes>,"max_bytes":<bytes>,"live_runs":0,"generation":2,"uploads":0,"waiting":[],"sandboxes":0,"sandbox_bytes":0}"#);
     assert_eq!(
         bench.run("//:all").executed.len(),
         2,
@@ -707,7 +717,10 @@ fn one_result_tells_where_it_came_from() {
     let inspect = |key: &str| {
         maintain(
             &bench,
-            maintain_request::What::Inspect(StoreInspect { key: key.to_owned() }),
+            maintain_request::What::Inspect(StoreInspect {
+                key: key.to_owned(),
+                ..StoreInspect::default()
+            }),
         )
     };
     let platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
@@ -726,7 +739,8 @@ fn one_result_tells_where_it_came_from() {
     {"label":"out","digest":"<digest>"},
     {"label":"support_files","digest":"<digest>"},
     {"label":"path","digest":"<digest>"},
-    {"label":"input lib/lib.txt","digest":"<digest>"}]}
+    {"label":"input lib/lib.txt","digest":"<digest>"}],"stored":[
+    {"origin":"local","cache":null,"uri":null,"scope":null,"signer":null,"created_unix_ms":<time>,"producer":"0.1.0","outputs_digest":"<digest>"}],"caches":[],"purged_until_unix_ms":null}
     "#);
     insta::assert_snapshot!(refused(inspect("abc").unwrap_err()), @"
     exit 2
@@ -734,6 +748,6 @@ fn one_result_tells_where_it_came_from() {
     ");
     insta::assert_snapshot!(refused(inspect(&"0".repeat(64)).unwrap_err()), @"
     exit 1
-    the store has no result with the key 0000000000000000000000000000000000000000000000000000000000000000 |  |
+    neither the store nor a remote cache has a result with the key 0000000000000000000000000000000000000000000000000000000000000000 |  |
     ");
 }

@@ -258,3 +258,110 @@ fn marks_count_as_signatures_say() {
         .says("has something that is not used")
         .says("it is not signed");
 }
+
+#[test]
+fn where_a_result_came_from_is_told() {
+    let (guard, bucket) = bucket();
+    let file = guard.path().join("key").to_str().unwrap().to_owned();
+    let keygen = Environment::new().heph(["cache", "keygen", &file]).run();
+    let public = keygen.success().out().trim().to_owned();
+    let writer = machine(
+        &bucket,
+        &format!(
+            "    scope: pull-7\n    signing:\n      keyFile: {file}\n      publicKeys: [\"{public}\"]\n"
+        ),
+    );
+    let built = writer.build("//...");
+    uploaded(&writer, &bucket, 3);
+    let key = built.target("//:last")["key"].as_str().unwrap().to_owned();
+    let inspect = |env: &Environment| {
+        env.heph(["tool", "cache", "inspect", &key, "--json"])
+            .run()
+            .success()
+            .json()
+    };
+    let own = inspect(&writer);
+    assert_eq!(own["stored"][0]["origin"], "local", "{own}");
+    assert_eq!(own["caches"][0]["state"], "result");
+
+    let settings = format!(
+        "    write: false\n    readScopes: [main, pull-7]\n    signing:\n      publicKeys: [\"{public}\"]\n      required: true\n"
+    );
+    let reader = machine(&bucket, &settings);
+    // Before it is here: what the cache has.
+    let away = inspect(&reader);
+    assert_eq!(
+        (&away["address"], &away["stored"]),
+        (&"//:last".into(), &serde_json::json!([]))
+    );
+    assert_eq!(outcomes(&reader), ["remote"; 3]);
+    let here = inspect(&reader);
+    let stored = &here["stored"][0];
+    assert_eq!(
+        (&stored["origin"], &stored["cache"], &stored["scope"]),
+        (&"remote".into(), &"shared".into(), &"pull-7".into()),
+        "{here}"
+    );
+    let signer = stored["signer"].as_str().unwrap();
+    assert_eq!(signer.len(), 16);
+    assert_eq!(stored["created_unix_ms"], own["created_unix_ms"]);
+    let caches = here["caches"].as_array().unwrap();
+    let states: Vec<_> = caches
+        .iter()
+        .map(|cache| (cache["scope"].clone(), cache["state"].clone()))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("main".into(), "absent".into()),
+            ("pull-7".into(), "result".into())
+        ]
+    );
+    assert_eq!(caches[1]["signer"], signer);
+    assert!(caches[1]["written_unix_ms"].as_u64() >= caches[1]["created_unix_ms"].as_u64());
+    let text = reader.heph(["tool", "cache", "inspect", &key]).run();
+    text.success()
+        .says(&format!(
+            "from cache 'shared', scope pull-7, signed with {signer}; made "
+        ))
+        .says("cache 'shared', scope main: has none");
+
+    writer.heph(["cache", "purge", &key]).run().success();
+    let purged = inspect(&reader);
+    assert_eq!(purged["caches"][1]["state"], "purged", "{purged}");
+    configure(&reader, &bucket, "    read: false\n");
+    assert_eq!(inspect(&reader)["stored"][0]["origin"], "unknown");
+    writer
+        .heph(["tool", "cache", "inspect", &key])
+        .run()
+        .exits(1)
+        .says("neither the store nor a remote cache has a result");
+}
+
+#[test]
+fn an_epoch_disowns_what_caches_have_from_another() {
+    let (_guard, bucket) = bucket();
+    let with_epoch = |epoch: &str| {
+        let env = machine(&bucket, "");
+        env.write(
+            ".hephconfig",
+            format!("cacheEpoch: {epoch}\n{}", env.read(".hephconfig")),
+        );
+        env
+    };
+    let one = with_epoch("one");
+    one.build("//...");
+    uploaded(&one, &bucket, 3);
+    let two = with_epoch("two");
+    let built = two.build("//...");
+    assert_eq!(built.executed().len(), 3);
+    assert_eq!(built.notices(), [""; 0]);
+    uploaded(&two, &bucket, 6);
+    for epoch in ["one", "two"] {
+        assert_eq!(
+            outcomes(&with_epoch(epoch)),
+            ["remote"; 3],
+            "both go on beside each other"
+        );
+    }
+}

@@ -123,16 +123,7 @@ pub(super) fn encode(envelope: &proto::Envelope) -> Bytes {
 /// # Errors
 /// Why it is refused, as a fragment.
 pub fn open(bytes: Bytes, expected: &Expected<'_>, verifier: &Verifier) -> Result<Received, String> {
-    check_whole(&bytes)?;
-    let envelope = proto::Envelope::decode(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
-    let signer = verifier
-        .check(&envelope.manifest, &envelope.key_id, &envelope.signature)?
-        .map(str::to_owned);
-    let remote = proto::RemoteManifest::decode(envelope.manifest)
-        .map_err(|error| format!("its manifest cannot be read: {error}"))?;
-    if remote.format != FORMAT {
-        return Err(format!("it has the format {}, not {FORMAT}", remote.format));
-    }
+    let (remote, signer, stored) = unseal(bytes, verifier)?;
     let is = |what: &str, found: &str, wanted: &str| match found == wanted {
         true => Ok(()),
         false => Err(format!(
@@ -156,10 +147,55 @@ pub fn open(bytes: Bytes, expected: &Expected<'_>, verifier: &Verifier) -> Resul
     check_contents(&manifest, expected.largest)?;
     Ok(Received {
         signer,
-        contents: contents(&manifest, envelope.contents)?,
+        contents: contents(&manifest, stored)?,
         manifest,
         written_unix_ms: remote.written_unix_ms,
     })
+}
+
+/// What an envelope says of itself.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What was produced.
+    pub manifest: Manifest,
+    /// Id of the key that signed it, of those that are accepted.
+    pub signer: Option<String>,
+    /// Trust scope that it was written to.
+    pub scope: String,
+    /// When it was written, in milliseconds since 1970.
+    pub written_unix_ms: u64,
+}
+
+/// Reads an envelope for somebody who only looks: it is whole and its signature counts, and nothing else is checked.
+///
+/// # Errors
+/// Why it is refused, as a fragment.
+pub fn look(bytes: Bytes, verifier: &Verifier) -> Result<Seen, String> {
+    let (remote, signer, _) = unseal(bytes, verifier)?;
+    let message = remote.manifest.ok_or("it has no manifest")?;
+    let manifest = Manifest::decode(&message.encode_to_vec()).map_err(|error| error.to_string())?;
+    Ok(Seen {
+        manifest,
+        signer,
+        scope: remote.scope,
+        written_unix_ms: remote.written_unix_ms,
+    })
+}
+
+type Unsealed = (proto::RemoteManifest, Option<String>, Vec<proto::StoredContent>);
+
+fn unseal(bytes: Bytes, verifier: &Verifier) -> Result<Unsealed, String> {
+    check_whole(&bytes)?;
+    let envelope = proto::Envelope::decode(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
+    let signer = verifier
+        .check(&envelope.manifest, &envelope.key_id, &envelope.signature)?
+        .map(str::to_owned);
+    let remote = proto::RemoteManifest::decode(envelope.manifest)
+        .map_err(|error| format!("its manifest cannot be read: {error}"))?;
+    if remote.format != FORMAT {
+        return Err(format!("it has the format {}, not {FORMAT}", remote.format));
+    }
+    Ok((remote, signer, envelope.contents))
 }
 
 /// Refuses what was damaged on its way or where it lay: most fields of an unsigned manifest are proved by nothing else.

@@ -15,6 +15,7 @@ mod credentials;
 pub mod envelope;
 pub mod location;
 pub mod packing;
+pub mod provenance;
 pub mod purge;
 pub mod ranking;
 pub mod remotes;

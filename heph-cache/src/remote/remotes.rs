@@ -14,6 +14,7 @@ use super::backend::RemoteError;
 use super::backfill::Backfill;
 use super::budget::Budget;
 use super::cache::Cache;
+use super::provenance::{self, Seen, Source};
 use super::ranking::{Ranking, probe_all};
 use super::sending::Sender;
 use super::session::{Question, Session, Warning};
@@ -253,6 +254,31 @@ impl Remotes {
         }
         let purged = runtime.block_on(purge::purge(&self.store, targets, keys))?;
         Ok((purged, warnings))
+    }
+
+    /// Where results of a caller's caches come from, by origin, and what those caches that are read have for a key. Blocks.
+    ///
+    /// # Errors
+    /// When the system has no threads.
+    pub fn provenance(
+        &self,
+        caller: &Caller<'_>,
+        key: &Digest,
+    ) -> io::Result<(HashMap<Digest, Source>, Vec<Seen>)> {
+        let used = |caches: &mut dyn Iterator<Item = (&String, &Settings)>| -> Vec<Arc<Cache>> {
+            // What is wrong with a definition is told by a run.
+            caches
+                .filter_map(|(name, settings)| self.cache(name, settings, caller).ok())
+                .collect()
+        };
+        let all = used(&mut caller.config.caches.iter());
+        let mut readable = caller.config.caches.iter().filter(|(_, settings)| settings.read);
+        let readable = used(&mut readable);
+        if readable.is_empty() {
+            return Ok((provenance::sources(&all), Vec::new()));
+        }
+        let seen = self.runtime()?.block_on(provenance::look(&readable, key));
+        Ok((provenance::sources(&all), seen))
     }
 
     /// Results were queued: they are sent in the background.

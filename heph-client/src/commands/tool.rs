@@ -75,6 +75,8 @@ fn inspect(context: &Context, key: &str) -> Result<Exit> {
     let workspace = Workspace::open_or_home(context)?;
     let what = heph_proto::maintain_request::What::Inspect(heph_proto::StoreInspect {
         key: key.to_lowercase(),
+        root: workspace.message.root.clone(),
+        environment: workspace.message.environment.clone(),
     });
     let document = service::maintain(context, &workspace, what)?;
     context.show(&document, |document| {

@@ -81,6 +81,7 @@ pub fn result(document: &Value, style: Style) -> String {
         ("exit code", number("exit_code").to_string()),
     ];
     let mut text = columns(rows.iter().map(|(name, value)| (*name, value.clone())));
+    text.push_str(&provenance(document));
     for (key, title) in [("outputs", "outputs"), ("parts", "key parts")] {
         let items = list_of(&document[key]);
         if items.is_empty() {
@@ -96,4 +97,58 @@ pub fn result(document: &Value, style: Style) -> String {
         }
     }
     text
+}
+
+/// Where the store has it from, and what the remote caches have.
+fn provenance(document: &Value) -> String {
+    let field = |value: &Value, key: &str| text_of(&value[key]).to_owned();
+    let signed = |value: &Value| match value["signer"].as_str() {
+        Some(signer) => format!("signed with {signer}"),
+        None => "not signed".to_owned(),
+    };
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for stored in list_of(&document["stored"]) {
+        let from = match text_of(&stored["origin"]) {
+            "local" => "made here".to_owned(),
+            "remote" => format!(
+                "from cache '{}', scope {}, {}",
+                field(stored, "cache"),
+                field(stored, "scope"),
+                signed(stored)
+            ),
+            _ => "from a cache that is not configured".to_owned(),
+        };
+        let made = words::time(number_of(&stored["created_unix_ms"]));
+        lines.push(("stored".to_owned(), format!("{from}; made {made}")));
+    }
+    for cache in list_of(&document["caches"]) {
+        let time = |key: &str| words::time(number_of(&cache[key]));
+        let state = match text_of(&cache["state"]) {
+            "result" => {
+                let (made, written) = (time("created_unix_ms"), time("written_unix_ms"));
+                format!("{}; made {made}, written {written}", signed(cache))
+            }
+            "purged" => format!(
+                "purged: nothing is used that was made until {}",
+                time("purged_until_unix_ms")
+            ),
+            "absent" => "has none".to_owned(),
+            "refused" => format!("not used: {}", field(cache, "error")),
+            _ => field(cache, "error"),
+        };
+        let place = format!(
+            "cache '{}', scope {}",
+            field(cache, "cache"),
+            field(cache, "scope")
+        );
+        lines.push(("remote".to_owned(), format!("{place}: {state}")));
+    }
+    if let Some(until) = document["purged_until_unix_ms"].as_u64() {
+        let until = words::time(until);
+        lines.push((
+            "purged".to_owned(),
+            format!("here, for what was made until {until}"),
+        ));
+    }
+    columns(lines.iter().map(|(name, value)| (name.as_str(), value.clone())))
 }

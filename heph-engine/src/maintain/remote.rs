@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::inspect::VERSION;
 use crate::problem::Problem;
 
-fn read(config: &[u8]) -> Result<Config, RunError> {
+pub(super) fn read(config: &[u8]) -> Result<Config, RunError> {
     serde_json::from_slice(config).map_err(|error| {
         let message = format!("the request's configuration cannot be read: {error}");
         fail(Exit::Usage, Problem::new(message))

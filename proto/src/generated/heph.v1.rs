@@ -1598,10 +1598,19 @@ pub struct StoreClear {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoreClean {}
 /// One key.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoreInspect {
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
+    /// Root of the caller's workspace.
+    #[prost(string, tag = "2")]
+    pub root: ::prost::alloc::string::String,
+    /// The caller's environment: credentials are there.
+    #[prost(map = "string, string", tag = "3")]
+    pub environment: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// A JSON document whose shape docs/cli.md describes.
 #[derive(Clone, PartialEq, ::prost::Message)]
