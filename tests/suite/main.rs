@@ -36,6 +36,7 @@ mod remote_kills;
 mod remote_leftovers;
 mod remote_purge;
 mod remote_queue;
+mod remote_scopes;
 mod reporting;
 mod running;
 mod sandbox;

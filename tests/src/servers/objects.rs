@@ -19,6 +19,8 @@ pub struct SeaweedFs {
 const IDENTITIES: &str = r#"{"identities":[
  {"name":"heph","credentials":[{"accessKey":"hephkey","secretKey":"hephsecret"}],"actions":["Admin","Read","Write","List","Tagging"]},
  {"name":"reader","credentials":[{"accessKey":"rokey","secretKey":"rosecret"}],"actions":["Read","List"]},
+ {"name":"main","credentials":[{"accessKey":"mainkey","secretKey":"mainsecret"}],"actions":["Read:scopes","List:scopes","Write:scopes/heph-cache/v1/main/*"]},
+ {"name":"pull","credentials":[{"accessKey":"pullkey","secretKey":"pullsecret"}],"actions":["Read:scopes","List:scopes","Write:scopes/heph-cache/v1/pull~2F*"]},
  {"name":"anonymous","actions":["Read:google","Write:google","List:google"]}]}"#;
 
 impl SeaweedFs {
@@ -26,6 +28,11 @@ impl SeaweedFs {
     pub const KEY: (&'static str, &'static str) = ("hephkey", "hephsecret");
     /// Key id and secret of who may only read.
     pub const READER: (&'static str, &'static str) = ("rokey", "rosecret");
+
+    /// Key id and secret of who may read the bucket `scopes`, and write in the scope `main` of a cache in it.
+    pub const MAIN: (&'static str, &'static str) = ("mainkey", "mainsecret");
+    /// The same for scopes that begin with `pull/`.
+    pub const PULL: (&'static str, &'static str) = ("pullkey", "pullsecret");
 
     /// Whether it is installed.
     pub fn available() -> bool {
