@@ -22,6 +22,10 @@ pub enum Fault {
     None,
     /// Each request waits before it is passed on.
     Delay(Duration),
+    /// Answers come in ten pieces, with this time between them.
+    Trickle(Duration),
+    /// About every third request is answered 503.
+    EveryThird,
     /// Of longer answers only so many bytes come; then the connection ends.
     Cut(usize),
     /// One bit of each body or value that is sent to the client is another one.
@@ -58,6 +62,8 @@ struct Shared {
     fault: Mutex<Fault>,
     /// Requests by their kinds, since they were last counted.
     requests: Mutex<BTreeMap<String, usize>>,
+    /// How many requests of a kind are being answered, and the most that there have been.
+    at_once: Mutex<BTreeMap<String, (usize, usize)>>,
     is_over: AtomicBool,
 }
 
@@ -71,6 +77,7 @@ impl Proxy {
             server,
             fault: Mutex::new(Fault::None),
             requests: Mutex::default(),
+            at_once: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
         let all = Arc::clone(&shared);
@@ -100,6 +107,13 @@ impl Proxy {
     /// Requests since this was last asked, by their verbs and by what they are about: `GET blobs`, `set actions`.
     pub fn take_requests(&self) -> BTreeMap<String, usize> {
         std::mem::take(&mut lock(&self.shared.requests))
+    }
+}
+
+impl Proxy {
+    /// The most requests of a kind, such as `GET blobs`, that were being answered at once.
+    pub fn most_at_once(&self, kind: &str) -> usize {
+        lock(&self.shared.at_once).get(kind).map_or(0, |(_, most)| *most)
     }
 }
 
@@ -135,6 +149,7 @@ impl Shared {
                 return Ok(());
             };
             self.count(&request.kind());
+            let answering = Answering::new(self, request.kind());
             let Some(request) = self.disturbed(request, &mut answers)? else {
                 continue;
             };
@@ -145,6 +160,17 @@ impl Shared {
             to.write_all(&request.bytes)?;
             let answer = self.protocol.answer(from, &request)?;
             match self.fault() {
+                Fault::Trickle(time) => {
+                    let mut pieces = answer.bytes.chunks(answer.bytes.len().div_ceil(10).max(1));
+                    let last = pieces.next_back().unwrap_or_default();
+                    for piece in pieces {
+                        answers.write_all(piece)?;
+                        std::thread::sleep(time);
+                    }
+                    // With it, the client has its answer.
+                    drop(answering);
+                    answers.write_all(last)?;
+                }
                 Fault::Cut(most) if answer.bytes.len() > most => {
                     answers.write_all(answer.bytes.get(..most).unwrap_or_default())?;
                     return answers.shutdown(Shutdown::Both);
@@ -182,6 +208,10 @@ impl Shared {
                 answers.write_all(self.protocol.refusal(status, &request).as_bytes())?;
                 Ok(None)
             }
+            Fault::EveryThird if self.is_third() => {
+                answers.write_all(self.protocol.refusal(503, &request).as_bytes())?;
+                Ok(None)
+            }
             Fault::Full if request.writes() => {
                 answers.write_all(self.protocol.refusal(507, &request).as_bytes())?;
                 Ok(None)
@@ -210,8 +240,40 @@ impl Shared {
         Ok((BufReader::new(stream.try_clone()?), stream))
     }
 
+    /// Whether this request is one of a third of all, in no order that a client could fall into step with.
+    fn is_third(&self) -> bool {
+        let count = lock(&self.requests).values().sum::<usize>();
+        let mixed = (count as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32).is_multiple_of(3)
+    }
+
     fn count(&self, verb: &str) {
         *lock(&self.requests).entry(verb.to_owned()).or_default() += 1;
+    }
+}
+
+/// A request that is being answered.
+struct Answering<'a> {
+    shared: &'a Shared,
+    kind: String,
+}
+
+impl<'a> Answering<'a> {
+    fn new(shared: &'a Shared, kind: String) -> Self {
+        let mut at_once = lock(&shared.at_once);
+        let (now, most) = at_once.entry(kind.clone()).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
+        drop(at_once);
+        Self { shared, kind }
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        if let Some((now, _)) = lock(&self.shared.at_once).get_mut(&self.kind) {
+            *now -= 1;
+        }
     }
 }
 

@@ -174,18 +174,35 @@ impl Cache {
         limit: Duration,
         make: impl Fn(&'a dyn Backend) -> Answer<'a, T>,
     ) -> Result<T, RemoteError> {
-        let backend = self
-            .backend
-            .get_or_init(|| connect(&self.location, &self.access))
-            .as_ref()
-            .map_err(Clone::clone)?;
+        let _place = self.place(lane).await;
+        self.repeated(limit, make).await
+    }
+
+    /// Waits until one more request of a kind may be made, and all that belongs to it: until what this gives is dropped.
+    pub async fn place(&self, lane: Lane) -> impl Sized + '_ {
         let lane = match lane {
             Lane::Metadata => &self.metadata,
             Lane::Bulk => &self.bulk,
             Lane::Check => self.checks.as_ref().unwrap_or(&self.metadata),
         };
         // A semaphore that is never closed always gives its permit.
-        let _permit = lane.acquire().await;
+        lane.acquire().await
+    }
+
+    /// As [`Cache::request`], for who has a place.
+    ///
+    /// # Errors
+    /// That of the last try.
+    pub async fn repeated<'a, T>(
+        &'a self,
+        limit: Duration,
+        make: impl Fn(&'a dyn Backend) -> Answer<'a, T>,
+    ) -> Result<T, RemoteError> {
+        let backend = self
+            .backend
+            .get_or_init(|| connect(&self.location, &self.access))
+            .as_ref()
+            .map_err(Clone::clone)?;
         let mut pause = FIRST_PAUSE;
         let mut left = self.retries;
         loop {
@@ -431,14 +448,14 @@ mod tests {
         assert!(!breaker.is_closed() || rest.is_zero());
         while !breaker.is_closed() {
             assert!(began.elapsed() < Duration::from_secs(10));
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1));
         }
         rest
     }
 
     #[test]
     fn pauses_double_until_it_works_again() {
-        let first = Duration::from_millis(40);
+        let first = Duration::from_millis(200);
         let breaker = Breaker::new(first);
         assert!(breaker.is_closed() && !breaker.is_suspect());
         for longest in [first, first * 2, first * 4] {

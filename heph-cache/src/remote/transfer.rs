@@ -65,6 +65,8 @@ pub(super) async fn take(
     std::fs::create_dir_all(stage).map_err(Trouble::Local)?;
     let path = stage.join(format!("fetch-{}", crate::unique::name()));
     let unfinished = Unfinished(path.clone());
+    // Until all of it is here: a stream that has begun takes as much as the request that began it.
+    let _place = cache.place(Lane::Bulk).await;
     let limit = transfer_limit(content.size);
     let taken = timeout(limit, stream(cache, object, content, compressed, &path)).await;
     let taken = taken.unwrap_or_else(|_| {
@@ -117,9 +119,7 @@ async fn once(cache: &Cache, object: &Object, intake: Intake<File>) -> Result<Ca
     let mut version: Option<Option<String>> = None;
     let mut resumes = 0;
     loop {
-        let opened = cache.request(Lane::Bulk, cache.read_timeout(), |backend| {
-            backend.open(object, offset)
-        });
+        let opened = cache.repeated(cache.read_timeout(), |backend| backend.open(object, offset));
         let Some(body) = opened.await? else {
             return Ok(Came::Nothing);
         };
