@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use heph_tests::servers::{RcloneS3, SeaweedFs, WebDav};
-use heph_tests::{Environment, needs};
+use heph_tests::servers::{RcloneS3, SeaweedFs, Slow, WebDav};
+use heph_tests::{Environment, Mode, needs, wait_until};
+use rustix::process::Signal;
 
 use crate::remote::{BUILD, bucket, configure, last, machine, objects, outcomes, uploaded, uploads_left};
 
@@ -363,5 +365,38 @@ fn an_epoch_disowns_what_caches_have_from_another() {
             ["remote"; 3],
             "both go on beside each other"
         );
+    }
+}
+
+/// On a server that knows no conditions, whichever of the two is quicker at each step.
+#[test]
+fn a_purge_wins_against_an_upload_that_is_under_way() {
+    const STEP: Duration = Duration::from_millis(100);
+    for offset in 0..6 {
+        let server = Slow::new(Duration::ZERO);
+        server.ignore_conditions();
+        let entry = format!("    uri: http://127.0.0.1:{}/cache\n", server.port);
+        let with = |more: &str| machine_with(&format!("{entry}{more}"), &[]).with_mode(Mode::InProcess);
+        let purger = with("");
+        purger.build("//...");
+        flush(&purger);
+        // Another machine has the same in its queue.
+        server.set_delay(Duration::from_secs(30));
+        let late = with("    read: false\n");
+        let run = late.heph(["run", "//..."]).start();
+        wait_until("everything is queued", || uploads_left(&late) == 3);
+        run.signal(Signal::KILL);
+        run.wait();
+
+        server.set_delay(STEP);
+        let before = server.requests("").len();
+        let sends = late.heph(["cache", "flush"]).start();
+        wait_until("it sends", || server.requests("").len() > before);
+        std::thread::sleep(STEP / 2 * offset);
+        purger.heph(["cache", "purge", "//:middle"]).run().success();
+        sends.wait().success();
+        server.set_delay(Duration::ZERO);
+        let built = with("    write: false\n").build("//...");
+        assert_eq!(built.executed(), ["//:middle"], "offset {offset}: {}", built.run);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Slow {
 #[derive(Debug)]
 struct Shared {
     delay: Mutex<Duration>,
+    /// Whether it knows conditional writes.
+    is_weak: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -37,6 +40,7 @@ impl Slow {
         let port = listener.local_addr().expect("its number").port();
         let shared = Arc::new(Shared {
             delay: Mutex::new(delay),
+            is_weak: AtomicBool::new(false),
             state: Mutex::default(),
         });
         let of_threads = Arc::clone(&shared);
@@ -52,6 +56,11 @@ impl Slow {
     /// From now on it takes so long.
     pub fn set_delay(&self, delay: Duration) {
         *self.shared.delay.lock().expect("no fault") = delay;
+    }
+
+    /// From now on it ignores conditions, as many servers do.
+    pub fn ignore_conditions(&self) {
+        self.shared.is_weak.store(true, Ordering::Release);
     }
 
     /// Names of its files that contain this.
@@ -103,7 +112,8 @@ impl Shared {
                 if let Some(value) = header.strip_prefix("content-length:") {
                     length = value.trim().parse().ok()?;
                 }
-                is_conditional |= header.starts_with("if-none-match:");
+                let is_weak = self.is_weak.load(Ordering::Acquire);
+                is_conditional |= !is_weak && header.starts_with("if-none-match:");
                 if header == "expect: 100-continue" {
                     answers.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
                 }
