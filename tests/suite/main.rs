@@ -37,6 +37,7 @@ mod remote_leftovers;
 mod remote_purge;
 mod remote_queue;
 mod remote_scopes;
+mod remote_several;
 mod reporting;
 mod running;
 mod sandbox;

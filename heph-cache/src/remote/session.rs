@@ -212,7 +212,7 @@ impl Session {
     ) {
         let session = Arc::clone(self);
         self.runtime.spawn(async move {
-            let found = session.find(kind, key, &check).await;
+            let found = session.find(kind, key, &[], &check).await;
             let Some(hit) = found else { return then(None) };
             session.note_copies(kind, &hit);
             let stored = tokio::task::spawn_blocking(move || {
@@ -303,22 +303,32 @@ impl Session {
         });
     }
 
-    /// Contents of one action; gives those that could not be had.
+    /// Contents of one action, from whichever cache has them; gives those that could not be had.
     async fn fetch_of(self: &Arc<Self>, kind: &str, key: Digest, wanted: Vec<Wanted>) -> Vec<Digest> {
-        let known = lock(&self.hits).get(&key).cloned();
-        let hit = match known {
-            Some(hit) => Some(hit),
-            None => self.find(kind, key, &|_| Ok(())).await,
-        };
+        let mut next = lock(&self.hits).get(&key).cloned();
+        let mut wanted = wanted;
+        let mut tried = Vec::new();
         // What is there now need not be what was accepted when it was looked up.
         let stored = self.store.lookup(&key, &self.origins()).ok().flatten();
-        let is_it = |hit: &Arc<Hit>| {
-            let digest = hit.received.manifest.outputs_digest();
-            stored.is_some_and(|stored| stored.outputs_digest() == digest)
-        };
-        let Some(hit) = hit.filter(is_it) else {
-            return wanted.iter().map(|one| one.digest).collect();
-        };
+        let outputs = stored.map(|stored| stored.outputs_digest());
+        while !wanted.is_empty() {
+            let hit = match next.take() {
+                Some(hit) => hit,
+                None => match self.find(kind, key, &tried, &|_| Ok(())).await {
+                    Some(hit) => hit,
+                    None => break,
+                },
+            };
+            tried.push((hit.cache, hit.scope.clone()));
+            if outputs == Some(hit.received.manifest.outputs_digest()) {
+                wanted = self.fetch_from(hit, wanted).await;
+            }
+        }
+        wanted.iter().map(|one| one.digest).collect()
+    }
+
+    /// Contents from one cache; gives back those that it does not have.
+    async fn fetch_from(self: &Arc<Self>, hit: Arc<Hit>, wanted: Vec<Wanted>) -> Vec<Wanted> {
         let fetches = wanted.iter().map(|one| self.fetch_one(&hit, *one));
         let mut missing = Vec::new();
         let mut files = HashMap::new();
@@ -326,14 +336,14 @@ impl Session {
             match fetched {
                 Some(Fetched::New(source)) => drop(files.insert(one.digest, source)),
                 Some(Fetched::There) => {}
-                None => missing.push(one.digest),
+                None => missing.push(*one),
             }
         }
         if !files.is_empty() {
             let session = Arc::clone(self);
             let stored = tokio::task::spawn_blocking(move || session.publish_sources(&hit, files));
             if !matches!(stored.await, Ok(Some(_))) {
-                return wanted.iter().map(|one| one.digest).collect();
+                return wanted;
             }
         }
         missing
@@ -354,8 +364,14 @@ impl Session {
             .collect()
     }
 
-    /// The first good manifest of an action.
-    async fn find(&self, kind: &str, key: Digest, check: &Check<'_>) -> Option<Arc<Hit>> {
+    /// The first good manifest of an action, but for those in some scopes of some caches.
+    async fn find(
+        &self,
+        kind: &str,
+        key: Digest,
+        tried: &[(usize, String)],
+        check: &Check<'_>,
+    ) -> Option<Arc<Hit>> {
         let order = self.order.get_or_init(|| self.rank()).await;
         // Who purged it here does not want it from elsewhere, either.
         let mut purged = self.store.purged_until(&key).ok().flatten();
@@ -369,6 +385,10 @@ impl Session {
                 if used.is_out.load(Ordering::Acquire) {
                     has_failed = true;
                     break;
+                }
+                if tried.iter().any(|(cache, of)| *cache == place && of == scope) {
+                    has_failed = true;
+                    continue;
                 }
                 let object = Object::Action {
                     scope: scope.clone(),
