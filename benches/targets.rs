@@ -261,16 +261,16 @@ fn cold(options: &Options, shape: Shape) {
     let turbo = options.peer.as_deref().map(|peer| Turbo::new(shape, peer));
     let mut sides: Vec<Side<'_>> = vec![
         ("heph standard", Box::new(|| standard.run_cold())),
+        ("heph with daemon", Box::new(|| warm.run_cold_with_daemon())),
         ("heph strict", Box::new(|| strict.run_cold())),
         ("bare commands", Box::new(|| bare.run())),
-        ("heph with daemon", Box::new(|| warm.run_cold_with_daemon())),
     ];
     if let Some(turbo) = &turbo {
         sides.push(("turbo", Box::new(|| turbo.run_cold())));
     }
     let series = interleave(options.pairs.div_ceil(2), &mut sides);
     warm.stop();
-    let [standard, strict, bare, warm, turbo @ ..] = series.as_slice() else {
+    let [standard, warm, strict, bare, turbo @ ..] = series.as_slice() else {
         unreachable!("four sides at least")
     };
     println!(
