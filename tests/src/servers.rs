@@ -6,6 +6,7 @@
 mod http;
 mod keyvalue;
 mod objects;
+mod policy;
 mod slow;
 mod tls;
 

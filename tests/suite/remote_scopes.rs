@@ -1,20 +1,20 @@
 //! `examples/remote-cache` as `docs/ci.md` uses it, with credentials that write one scope each.
 
 use heph_tests::servers::SeaweedFs;
-use heph_tests::{Environment, needs};
+use heph_tests::{Environment, needs, repository};
 
 use crate::remote::outcomes;
 
-/// A machine with the example, which is `who` to the bucket and has these profiles.
-fn machine((key, secret): (&str, &str), profile: &str) -> Environment {
+/// A machine with the example and a bucket, which is `who` to the bucket and has these profiles.
+fn machine_with(bucket: &str, (key, secret): (&str, &str), profile: &str) -> Environment {
     let server = SeaweedFs::shared();
-    server.make_bucket("scopes");
+    server.make_bucket(bucket);
     let mut env = Environment::bare();
     env.copy_from_repository("examples/remote-cache");
     let config = env.read(".hephconfig").replace(
         "uri: s3://my-bucket/heph-cache",
         &format!(
-            "uri: s3://scopes/heph-cache\n    endpoint: {}\n    region: us-east-1",
+            "uri: s3://{bucket}/heph-cache\n    endpoint: {}\n    region: us-east-1",
             server.endpoint()
         ),
     );
@@ -36,10 +36,59 @@ fn flush(env: &Environment) -> i32 {
 #[test]
 fn a_pull_request_reads_what_main_has_and_writes_nowhere_but_in_its_scope() {
     let test = "remote_scopes::a_pull_request_reads_what_main_has_and_writes_nowhere_but_in_its_scope";
+    if needs(test, "SeaweedFS (tests/setup)", SeaweedFs::available()) {
+        scopes_are_kept_apart("scopes", SeaweedFs::MAIN, SeaweedFs::PULL, SeaweedFs::READER);
+    }
+}
+
+/// The policy on the page, as one of a bucket for each of the two who write.
+fn policy_of_the_page(bucket: &str, people: [(&str, &str); 2]) -> String {
+    let page = std::fs::read_to_string(repository().join("docs/ci.md")).unwrap();
+    let from = page.find("{\"Version\"").unwrap();
+    let text = &page[from..from + page[from..].find("```").unwrap()];
+    let policy: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut statements = Vec::new();
+    for (name, prefix) in people {
+        let own = policy["Statement"].to_string().replace("my-bucket", bucket);
+        let own = own.replace("v1/pull~2F*", prefix);
+        let mut own: Vec<serde_json::Value> = serde_json::from_str(&own).unwrap();
+        for statement in &mut own {
+            statement["Principal"] =
+                serde_json::json!({"AWS": format!("arn:aws:iam::000000000000:user/{name}")});
+        }
+        statements.extend(own);
+    }
+    serde_json::json!({"Version": policy["Version"], "Statement": statements}).to_string()
+}
+
+#[test]
+fn the_policy_of_the_page_keeps_scopes_apart() {
+    let test = "remote_scopes::the_policy_of_the_page_keeps_scopes_apart";
     if !needs(test, "SeaweedFS (tests/setup)", SeaweedFs::available()) {
         return;
     }
-    let (main, pull) = (SeaweedFs::MAIN, SeaweedFs::PULL);
+    let server = SeaweedFs::shared();
+    server.make_bucket("policy");
+    let ((main, main_name), (pull, pull_name)) = (SeaweedFs::MAIN_BY_POLICY, SeaweedFs::PULL_BY_POLICY);
+    assert_eq!(
+        flush_of_a_build("policy", main),
+        1,
+        "without a policy nothing is allowed"
+    );
+    let people = [(main_name, "v1/main/*"), (pull_name, "v1/pull~2F*")];
+    server.put_policy("policy", &policy_of_the_page("policy", people));
+    // Developers are those of pull requests here, who only read.
+    scopes_are_kept_apart("policy", main, pull, pull);
+}
+
+fn flush_of_a_build(bucket: &str, who: (&str, &str)) -> i32 {
+    let env = machine_with(bucket, who, "ci");
+    assert_eq!(outcomes(&env), ["executed"; 2]);
+    flush(&env)
+}
+
+fn scopes_are_kept_apart(bucket: &str, main: (&str, &str), pull: (&str, &str), reader: (&str, &str)) {
+    let machine = |who: (&str, &str), profile: &str| machine_with(bucket, who, profile);
     // What a pull request writes is there for it, and for nobody else, though its branch is called main.
     let first = machine(pull, "pull-request");
     assert_eq!(outcomes(&first), ["executed"; 2]);
@@ -75,7 +124,7 @@ fn a_pull_request_reads_what_main_has_and_writes_nowhere_but_in_its_scope() {
     assert_eq!(flush(&astray), 1);
 
     // Developers and other pull requests have what main made.
-    assert_eq!(outcomes(&machine(SeaweedFs::READER, "")), ["remote"; 2]);
+    assert_eq!(outcomes(&machine(reader, "")), ["remote"; 2]);
     let mut other = machine(pull, "pull-request");
     other.set("GITHUB_HEAD_REF", "other");
     assert_eq!(outcomes(&other), ["remote"; 2]);

@@ -21,6 +21,8 @@ const IDENTITIES: &str = r#"{"identities":[
  {"name":"reader","credentials":[{"accessKey":"rokey","secretKey":"rosecret"}],"actions":["Read","List"]},
  {"name":"main","credentials":[{"accessKey":"mainkey","secretKey":"mainsecret"}],"actions":["Read:scopes","List:scopes","Write:scopes/heph-cache/v1/main/*"]},
  {"name":"pull","credentials":[{"accessKey":"pullkey","secretKey":"pullsecret"}],"actions":["Read:scopes","List:scopes","Write:scopes/heph-cache/v1/pull~2F*"]},
+ {"name":"main-by-policy","credentials":[{"accessKey":"mainpolicykey","secretKey":"mainpolicysecret"}],"actions":[]},
+ {"name":"pull-by-policy","credentials":[{"accessKey":"pullpolicykey","secretKey":"pullpolicysecret"}],"actions":[]},
  {"name":"anonymous","actions":["Read:google","Write:google","List:google"]}]}"#;
 
 impl SeaweedFs {
@@ -33,6 +35,13 @@ impl SeaweedFs {
     pub const MAIN: (&'static str, &'static str) = ("mainkey", "mainsecret");
     /// The same for scopes that begin with `pull/`.
     pub const PULL: (&'static str, &'static str) = ("pullkey", "pullsecret");
+
+    /// Key id, secret and name of who may do what the policy of a bucket says, for builds of the main branch.
+    pub const MAIN_BY_POLICY: ((&'static str, &'static str), &'static str) =
+        (("mainpolicykey", "mainpolicysecret"), "main-by-policy");
+    /// The same for pull requests.
+    pub const PULL_BY_POLICY: ((&'static str, &'static str), &'static str) =
+        (("pullpolicykey", "pullpolicysecret"), "pull-by-policy");
 
     /// Whether it is installed.
     pub fn available() -> bool {
@@ -85,6 +94,15 @@ impl SeaweedFs {
         let is = |method: &str| http_status(self.filer, method, &path).is_some_and(|status| status < 300);
         let made = || is("POST") || is("GET");
         crate::wait_until("SeaweedFS makes a bucket", made);
+    }
+
+    /// Puts the policy of a bucket, a document as of AWS.
+    pub fn put_policy(&self, bucket: &str, policy: &str) {
+        let status = super::policy::put(self.port, Self::KEY, bucket, policy);
+        assert!(
+            matches!(status, Ok(200..=299)),
+            "the policy is refused: {status:?}"
+        );
     }
 
     /// Where it is, as an endpoint.
