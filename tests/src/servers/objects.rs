@@ -75,7 +75,7 @@ impl SeaweedFs {
         std::fs::write(place.path().join("also"), sockets).expect("write what is to be removed");
         let arguments = format!(
             "server -dir=data -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false -master.port={master} -volume.port={volume} \
-             -volume.preStopSeconds=0 -volume.minFreeSpace=16MiB -volume.max=40 -master.volumeSizeLimitMB=64 -filer -filer.port={filer} -s3 -s3.port={port} \
+             -volume.preStopSeconds=0 -volume.minFreeSpace=16MiB -volume.max=300 -master.volumeSizeLimitMB=64 -filer -filer.port={filer} -s3 -s3.port={port} \
              -s3.config=s3.json -s3.iam=false -s3.port.iceberg=0 -s3.port.lance=0"
         );
         let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
